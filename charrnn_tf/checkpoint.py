@@ -1,0 +1,140 @@
+"""Checkpoints, one folder each: `i{iteration}_l{hidden}` holds everything a run needs to go on.
+
+    checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`Record`)
+                          variables.*     TensorFlow's checkpoint files, under names of our own
+                          SHA256SUMS      of every other file in the folder
+
+A folder is written under a name that begins with a dot and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .errors import CheckpointError, reason
+from .model import build_model, weights
+from .record import CONFIG, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json
+
+INDEX, METRICS = "checkpoint", "metrics.csv"
+
+
+def write(
+    directory: Path, record: Record, variables: Mapping[str, Any], reached: Callable[[str], None] = lambda point: None
+) -> Path:
+    """Save variables and record as one folder, complete or not at all, and return its path.
+
+    reached: called with the name of each point of the writing, for tests that stop there.
+    Raises CheckpointError where the disk refuses.
+    """
+    target = directory / record.name
+    partial, replaced = (directory / f".{record.name}.{state}" for state in ("partial", "replaced"))
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        reached("folder")
+        tf.train.Checkpoint(**variables).write(str(partial / VARIABLES))
+        reached("variables")
+        (partial / CONFIG).write_text(to_json(record), encoding="utf-8")
+        sums = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir()))
+        (partial / SUMS).write_text(sums, encoding="utf-8")
+        reached("sums")
+        for file in partial.iterdir():
+            _to_disk(file)
+        _to_disk(partial)
+        reached("complete")
+        if target.exists():  # the same step once more, with what was due at it
+            target.rename(replaced)
+        partial.rename(target)
+        reached("renamed")
+        shutil.rmtree(replaced, ignore_errors=True)
+        _to_disk(directory)
+        write_index(directory)
+        reached("indexed")
+    except (OSError, tf.errors.OpError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        why = reason(error) if isinstance(error, OSError) else error.message
+        raise CheckpointError(f"can't save {str(target)!r}: {why}. Make room or choose another --checkpoint-dir.") from error
+    return target
+
+
+def write_index(directory: Path) -> None:
+    """TensorFlow's own index of the folder (a CheckpointState in text form), for `tf.train.latest_checkpoint` and
+    `tf.train.get_checkpoint_state`."""
+    prefixes = [f"{path.name}/{VARIABLES}" for path in list_checkpoints(directory)]
+    lines = [
+        f'model_checkpoint_path: "{prefixes[-1]}"',
+        *(f'all_model_checkpoint_paths: "{each}"' for each in prefixes),
+    ]
+    beside = directory / f".{INDEX}.partial"
+    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    beside.replace(directory / INDEX)
+
+
+def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
+    """Read everything that `write` saved into the same variables, with nothing left over on either side."""
+    _read(path, variables).assert_consumed()
+
+
+def restore_weights(path: str | Path, model: keras.Model) -> None:
+    """Read only the weights of a checkpoint into a model of any batch size."""
+    _read(path, {"weights": weights(model)}).expect_partial().assert_existing_objects_matched()
+
+
+def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Record]:
+    """Build a checkpoint's model with its weights, for any batch size."""
+    record = read_record(path)
+    model = build_model(record.model, batch_size)
+    restore_weights(path, model)
+    return model, record
+
+
+def _read(path: str | Path, variables: Mapping[str, Any]) -> Any:
+    try:
+        return tf.train.Checkpoint(**variables).read(str(Path(path) / VARIABLES))
+    except (tf.errors.OpError, ValueError) as error:
+        first_line = str(error).split("\n", maxsplit=1)[0]
+        raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
+
+
+def remove_run(directory: Path) -> None:
+    """Remove what a run writes into its folder, and nothing else."""
+    clean(directory)
+    for path in list_checkpoints(directory):
+        remove(path)
+    for name in (METRICS, INDEX):
+        (directory / name).unlink(missing_ok=True)
+
+
+def clean(directory: Path) -> None:
+    """Mend what a killed run left: a checkpoint about to be replaced comes back, what is half written goes."""
+    for path in directory.glob(".i*_l*.*"):
+        name, state = path.name[1:].split(".", 1)
+        if state == "replaced" and not (directory / name).exists():
+            path.rename(directory / name)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint; it leaves the listing in one step."""
+    doomed = path.with_name(f".{path.name}.removed")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Make sure that a file or a folder's entries are on the disk; Windows has no way for folders and needs none."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

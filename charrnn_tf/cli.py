@@ -1,0 +1,360 @@
+"""The command `charrnn-tf`: reads options, calls the package, prints. TensorFlow loads inside the commands that need it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import config as settings
+from . import launch, runtime
+from .config import PRESETS
+from .corpus import load_corpus, load_text
+from .errors import ConfigError, TextError, reason
+from .options import Commands, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
+from .record import CONFIG, find, iteration, latest_checkpoint, list_checkpoints, read_record
+from .record import best as best_checkpoint
+
+if TYPE_CHECKING:
+    from .sampling import Sampler
+    from .training import Trainer
+
+STARTED = time.monotonic()  # max_seconds counts from here
+Command = Callable[..., Any]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("charrnn-tf"), prog_name="charrnn-tf")
+def cli() -> None:
+    """Character-level language models: train on a text, write more of it, score texts, export.
+
+    \b
+    Example:
+        charrnn-tf train anna.txt
+        charrnn-tf sample --prime "The " --length 500
+    """
+
+
+@cli.command()
+@click.argument("text", nargs=-1)
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default=None, show_default="default", help="Settings to begin with."
+)
+@click.option("--config", "config_file", default=None, help="TOML file of settings; flags win over it.  [default: none]")
+@checkpoint_dir_option
+@click.option("--resume", is_flag=True, help="Go on from the folder's latest checkpoint.  [default: off]")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.  [default: off]")
+@click.option(
+    "--init-from", default=None, help="Begin with the weights of a checkpoint, or a run's folder.  [default: none]"
+)
+@setting_options
+@click.option("--quiet", is_flag=True, help="Show errors only.  [default: off]")
+def train(
+    text: tuple[str, ...],
+    preset: str | None,
+    config_file: str | None,
+    checkpoint_dir: str,
+    resume: bool,
+    overwrite: bool,
+    init_from: str | None,
+    quiet: bool,
+    **flags: Any,
+) -> None:
+    """Train a model on UTF-8 text files, on standard input (-), or on the built-in corpus.
+
+    The last checkpoint's path is printed at the end. Without a budget the run ends by itself after 10 minutes for a million
+    characters, at least 1 and at most 27.
+
+    \b
+    Example:
+        charrnn-tf train anna.txt --epochs 5 --hidden-size 256
+        charrnn-tf train --resume --epochs 10
+    """
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run and --overwrite removes it; give one of them")
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
+    file = settings.read_settings(config_file) if config_file else {}
+    preset = preset or file.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    file.pop("preset", None)
+    if resume:
+        asked = settings.resolve(preset, file, given) if preset else {**file, **given}
+        trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED)
+    else:
+        asked = settings.resolve(preset or "default", file, given)
+        trainer = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED)
+    _run(trainer, quiet, budget_given=resume or any(asked.get(budget) for budget in settings.BUDGETS))
+
+
+def _run(trainer: Trainer, quiet: bool, budget_given: bool) -> None:
+    """Train with a display; SIGINT, SIGTERM and SIGHUP save first, a second SIGINT does not wait."""
+    from .progress import TrainDisplay
+
+    received: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        received.append(number)
+        trainer.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+    with TrainDisplay(trainer, quiet) as display:
+        display.introduce(budget_given)
+        for row in trainer.run(display):
+            display.row(row)
+        path = latest_checkpoint(trainer.directory.path) if trainer.step else None
+        if received:
+            display.say(f"Stopped and saved {path}. Go on with: charrnn-tf train --resume" if path else "Stopped.")
+    if path:
+        click.echo(path)
+    if received:
+        sys.exit(128 + received[0])
+
+
+@cli.command()
+@checkpoint_options
+@click.option("--prime", default="", help="What the text begins with.  [default: a newline, unprinted]")
+@click.option("--prime-file", default=None, help="File that holds the prime; - for standard input.  [default: none]")
+@click.option("--interactive", is_flag=True, help="Ask for primes, one a line.  [default: off]")
+@click.option("--length", type=click.IntRange(min=1), default=1000, show_default=True, help="Characters to generate.")
+@click.option(
+    "--top-n",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Draw from the n likeliest characters only (top-k); 0: no cut.",
+)
+@click.option(
+    "--top-p",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Draw from the likeliest characters that reach this probability together; 1: no cut.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Below 1 safer, above 1 bolder; 0: always the likeliest.",
+)
+@click.option("--num-samples", type=click.IntRange(min=1), default=1, show_default=True, help="Texts to generate.")
+@click.option("--stop", default=None, help="End a text where this would appear.  [default: never]")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=None, help="Same seed, same text.  [default: a fresh one]"
+)
+@unknown_option
+@click.option("--output", "-o", default=None, help="File to write the text to.  [default: standard output]")
+def sample(
+    checkpoint: str,
+    checkpoint_dir: str,
+    prime: str,
+    prime_file: str | None,
+    interactive: bool,
+    num_samples: int,
+    stop: str | None,
+    seed: int | None,
+    output: str | None,
+    **draw: Any,
+) -> None:
+    """Write text from a trained model to standard output, as it comes.
+
+    \b
+    Example:
+        charrnn-tf sample --checkpoint best --prime "Anna " --length 2000 --temperature 0.8
+    """  # fmt: skip
+    if sum((bool(prime), prime_file is not None, interactive)) > 1:
+        raise click.UsageError("--prime, --prime-file and --interactive exclude each other; give one of them")
+    if stop == "":
+        raise click.UsageError("--stop needs a text that is not empty")
+    path = find(checkpoint, checkpoint_dir)
+    record = read_record(path)
+    prime = load_text(prime_file) if prime_file is not None else prime
+    known = record.vocabulary.encode(prime, draw["unknown"])
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+        click.echo(f"Seed: {seed}", err=True)
+    with _output(output) as write:
+        sampler = _sampler(path, num_samples)
+        if not interactive:
+            return _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+        while True:
+            click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
+            line = sys.stdin.readline()
+            if not line:
+                return click.echo(err=True)
+            try:
+                known = record.vocabulary.encode(line.rstrip("\n"), draw["unknown"])
+            except TextError as error:
+                click.echo(f"Error: {error}", err=True)
+                continue
+            _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+            seed += 1
+
+
+def _sampler(path: Path, num_samples: int) -> Sampler:
+    runtime.start()
+    from .sampling import Sampler
+
+    return Sampler.from_checkpoint(path, num_samples)
+
+
+def _write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:
+    """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own."""
+    texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
+    if sampler.batch_size > 1:
+        write("--- sample 1 ---\n")
+    write(prime)
+    for pieces in sampler.chunks(prime, **draw):
+        for text, piece in zip(texts, pieces, strict=True):
+            text.add(piece)
+        write(texts[0].take())
+        if all(text.ended for text in texts):
+            break
+    write(texts[0].take(last=True) + "\n")
+    for number, text in enumerate(texts[1:], 2):
+        write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
+
+
+class _Stopping:
+    """A text that comes in pieces and ends before a word; what may be the word's beginning is held back."""
+
+    def __init__(self, stop: str | None) -> None:
+        self.ended = False
+        self._stop = stop
+        self._held = ""
+
+    def add(self, piece: str) -> None:
+        if not self.ended:
+            self._held += piece
+            if self._stop and self._stop in self._held:
+                self._held = self._held.partition(self._stop)[0]
+                self.ended = True
+
+    def take(self, last: bool = False) -> str:
+        """What can be shown now."""
+        held = 0 if last or self.ended or not self._stop else len(self._stop) - 1
+        shown = self._held[: len(self._held) - held] if held < len(self._held) else ""
+        self._held = self._held[len(shown) :]
+        return shown
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes to standard output, or to a file that appears when it is complete."""
+    if path is None:
+        yield lambda text: click.echo(text, nl=False)
+        return
+    beside = Path(path).with_name(f".{Path(path).name}.partial")
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(21, "is a directory")
+        with open(beside, "w", encoding="utf-8", newline="") as file:
+            yield lambda text: (file.write(text), None)[1]
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@cli.command()
+@click.argument("text")
+@checkpoint_options
+@unknown_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
+def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, as_json: bool) -> None:
+    """Score a text file (- for standard input): how many nats a character the model needs, from a zero state.
+
+    \b
+    Example:
+        charrnn-tf evaluate other.txt --checkpoint best --unknown skip
+    """
+    path = find(checkpoint, checkpoint_dir)
+    corpus = load_corpus([text], vocabulary=read_record(path).vocabulary, unknown=unknown)
+    runtime.start(runtime.available_cores())
+    from .checkpoint import load_model
+    from .evaluation import Evaluator
+
+    model, record = load_model(path)
+    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids)
+    as_text = (
+        f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
+        f"{result.perplexity:.3f}) over {result.characters:,} characters"
+    )
+    click.echo(json.dumps(result.as_dict()) if as_json else as_text)
+
+
+@cli.command()
+@checkpoint_options
+@click.option("--output", "-o", required=True, help="Folder to write.")
+def export(checkpoint: str, checkpoint_dir: str, output: str) -> None:
+    """Write a SavedModel that any TensorFlow can load, and print its path.
+
+    \b
+    Example:
+        charrnn-tf export --checkpoint best --output model
+        saved_model_cli show --dir model --all
+    """
+    path = find(checkpoint, checkpoint_dir)
+    read_record(path)
+    runtime.start()
+    from .export import export_saved_model
+
+    click.echo(export_saved_model(path, output))
+
+
+@cli.command()
+@checkpoint_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
+def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
+    """List a run's checkpoints: epoch, losses in nats a character, date and size; * marks the best.
+
+    \b
+    Example:
+        charrnn-tf checkpoints --checkpoint-dir checkpoints
+    """
+    records = {path: read_record(path) for path in list_checkpoints(checkpoint_dir)}
+    best = best_checkpoint(records) if records else None
+    rows = []
+    for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):
+        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
+        size = sum(file.stat().st_size for file in path.iterdir())
+        losses = {"train_loss": record.train_loss, "validation_loss": record.validation_loss}
+        rows.append({"name": path.name, "epoch": record.epoch, **losses, "date": date, "size": size, "best": path == best})
+    click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [f"{'name':<16} {'epoch':>8} {'train':>8} {'validation':>11} {'date':<20} {'size':>9}"]
+    for row in rows:
+        train, validation = ("-" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "validation_loss"))
+        mark = "*" if row["best"] else " "
+        lines.append(
+            f"{row['name']:<16} {row['epoch']:>8.2f} {train:>8} {validation:>10}{mark} {row['date']:<20} "
+            f"{row['size'] / 1e6:>6.1f} MB"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The console script: UTF-8 on standard output whatever the locale."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Settings: what a model is, how it is trained, the presets, and how the sources of settings win over each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import ConfigError, reason
+
+CELLS = ("lstm", "gru")
+INITS = ("keras", "pytorch", "wide", "tf1")
+OPTIMIZERS = ("adam", "sgd", "rmsprop")
+SCHEDULES = ("constant", "cosine", "step")
+VOCABULARIES = ("corpus", "printable")
+UNKNOWN = ("error", "skip")
+BUDGETS = ("epochs", "max_steps", "max_seconds")
+EPOCH = "epoch"  # an interval that follows the text instead of a number of steps
+VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
+SECONDS_PER_MILLION_CHARACTERS = 600
+LEAST_SECONDS, MOST_SECONDS = 60, 1620
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a character model; saved beside every checkpoint."""
+
+    vocab_size: int  # V, distinct characters
+    cell: str = "lstm"  # "lstm" or "gru"
+    hidden_size: int = 512  # H, units in each recurrent layer
+    num_layers: int = 1  # L
+    dropout: float = 0.0  # after each recurrent layer, training only
+    embedding_size: int = 0  # E; 0: characters enter as one-hot rows
+    init: str = "keras"  # how weights begin; `model.initialize` tells what each name means
+
+    def __post_init__(self) -> None:
+        _whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
+        _whole(self, "embedding_size", least=0)
+        _number(self, "dropout", least=0, below=1)
+        _choice(self, cell=CELLS, init=INITS)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained; saved beside every checkpoint."""
+
+    vocabulary: str = "corpus"  # the text's own characters, or "printable"
+    unknown: str = "error"  # characters outside the vocabulary: "error" or "skip"
+    limit_chars: int | None = None  # read only the text's first characters
+
+    batch_size: int = 32  # B, streams read side by side
+    num_steps: int = 64  # T, characters a window: how far gradients reach back
+    epochs: int | None = None  # the first budget reached ends the run
+    max_steps: int | None = None
+    max_seconds: float | None = None  # wall time of the whole command, over all resumes
+
+    optimizer: str = "adam"
+    learning_rate: float = 0.002
+    schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
+    step_epochs: int = 10
+    gamma: float = 0.2
+    clip_norm: float = 5.0  # of all gradients together; 0: off
+    state_reset: float = 0.05  # chance that a stream begins a window from a zero state
+    validation_fraction: float = 0.1  # the text's last part, never trained on
+    seed: int = 0
+    shards: int | None = None  # parts of a batch computed side by side; None: one for each core, as the batch divides
+
+    save_every: int | None = None  # steps; None: about once a minute
+    keep: int = 5  # checkpoints, besides the best
+    log_every: int = 100  # steps a row in metrics.csv
+    validate_every: int | None = None  # steps; None: `validation_interval`
+    sample_every: int | str | None = None  # steps, or "epoch"
+    sample_prime: tuple[str, ...] = ("The ",)
+    sample_length: int = 200
+    sample_top_n: int = 5
+    sample_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
+        _whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
+        _whole(self, "seed", "sample_top_n", least=0)
+        _whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
+        if self.sample_every != EPOCH:
+            _whole(self, "sample_every", least=1, optional=True)
+        _number(self, "max_seconds", above=0, optional=True)
+        _number(self, "learning_rate", "gamma", above=0)
+        _number(self, "clip_norm", "sample_temperature", least=0)
+        _number(self, "state_reset", least=0, most=1)
+        _number(self, "validation_fraction", least=0, below=1)
+        _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed must be below 2**63, got {self.seed}")
+        if self.shards and self.batch_size % self.shards:
+            raise ConfigError(f"shards must divide batch_size, but {self.batch_size} / {self.shards} is not whole")
+
+    def with_budget(self, characters: int) -> TrainConfig:
+        """The same settings with a budget: where none is given, 10 minutes for a million characters.
+
+        At least 1 and at most 27 minutes, by the characters of the whole text.
+        """
+        if any(getattr(self, budget) is not None for budget in BUDGETS):
+            return self
+        seconds = SECONDS_PER_MILLION_CHARACTERS * characters / 1e6
+        return dataclasses.replace(self, max_seconds=float(round(min(max(seconds, LEAST_SECONDS), MOST_SECONDS))))
+
+    def validation_interval(self, steps_per_epoch: int) -> int:
+        """Steps between validations where none are given: an epoch, or ten times what a validation can read at most."""
+        if self.validate_every is not None:
+            return self.validate_every
+        return min(steps_per_epoch, max(1, 10 * VALIDATION_LIMIT // (self.batch_size * self.num_steps)))
+
+
+# What each preset sets beyond the defaults above.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "notebook": {
+        "hidden_size": 512, "num_layers": 2, "dropout": 0.5, "init": "wide", "batch_size": 128, "num_steps": 100,
+        "learning_rate": 0.001, "schedule": "constant", "state_reset": 0.0, "epochs": 20,
+    },
+    "notebook-tf1": {
+        "hidden_size": 128, "num_layers": 2, "dropout": 0.5, "init": "tf1", "batch_size": 10, "num_steps": 50,
+        "learning_rate": 0.01, "schedule": "constant", "state_reset": 0.0, "epochs": 2, "validation_fraction": 0.0,
+        "save_every": 200, "keep": 100, "sample_every": EPOCH, "sample_prime": ("The ", "Far"),
+    },
+    "sherlock": {
+        "vocabulary": "printable", "unknown": "skip", "limit_chars": 10_000, "cell": "gru", "hidden_size": 100,
+        "num_layers": 1, "embedding_size": 100, "init": "pytorch", "batch_size": 1, "num_steps": 25,
+        "learning_rate": 0.005, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 40,
+        "validation_fraction": 0.0, "sample_every": EPOCH, "sample_prime": ("I",), "sample_length": 100,
+        "sample_top_n": 0,
+    },
+    "tf-tutorial": {
+        "cell": "gru", "hidden_size": 1024, "num_layers": 1, "embedding_size": 256, "batch_size": 64, "num_steps": 100,
+        "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20,
+        "validation_fraction": 0.0, "sample_top_n": 0,
+    },
+}  # fmt: skip
+
+# What --resume may change: budgets and reporting, nothing that a step computes with.
+RESUMABLE = frozenset(
+    {*BUDGETS, "log_every", "save_every", "keep"}
+    | {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith("sample_")}
+)
+MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "vocab_size")
+TRAIN_OPTIONS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+
+
+def resolve(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name: flags win over the file, the file over the preset.
+
+    Budgets go together: where the file or the flags give one, those of the layers below no longer count.
+    """
+    settings: dict[str, Any] = {}
+    for layer in (PRESETS[preset], file, flags):
+        if any(budget in layer for budget in BUDGETS):
+            settings = {name: value for name, value in settings.items() if name not in BUDGETS}
+        settings.update(layer)
+    return settings
+
+
+def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings by name -> those of ModelConfig and those of TrainConfig."""
+    model = {name: settings[name] for name in MODEL_OPTIONS if name in settings}
+    train = {name: settings[name] for name in TRAIN_OPTIONS if name in settings}
+    return model, train
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of a flat TOML file, the options' names with underscores: `hidden_size = 256`.
+
+    Raises ConfigError for a file that can't be read, is no TOML or names an option that does not exist.
+    """
+    try:
+        with open(path, "rb") as file:
+            settings = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else error
+        raise ConfigError(f"can't read the settings in {str(path)!r}: {why}") from error
+    names = {*MODEL_OPTIONS, *TRAIN_OPTIONS, "preset"} - {"shards"}
+    for name in settings:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; they are: {', '.join(sorted(names))}"
+            raise ConfigError(f"{str(path)!r} has a setting {name!r}, which there is not{hint}")
+    return settings
+
+
+Config = TypeVar("Config", ModelConfig, TrainConfig)
+
+
+def from_json(kind: type[Config], data: Any, where: str) -> Config:
+    """A config from what `dataclasses.asdict` and JSON made of it; `where` names the file in errors."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    if not isinstance(data, dict) or set(data) != names:
+        odd = sorted(names.symmetric_difference(data)) if isinstance(data, dict) else "no settings"
+        raise ConfigError(f"{where} does not hold the settings this version knows: {odd}")
+    try:
+        return kind(**data)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _whole(config: object, *names: str, least: int, optional: bool = False) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if optional and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+            raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def _number(
+    config: object,
+    *names: str,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    optional: bool = False,
+) -> None:
+    bounds = {"at least": least, "above": above, "at most": most, "below": below}
+    wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
+    for name in names:
+        value = getattr(config, name)
+        if optional and value is None:
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (number and least <= value <= most and above < value < below):
+            raise ConfigError(f"{name} must be a number {wanted}, got {value!r}")
+        object.__setattr__(config, name, float(value))
+
+
+def _choice(config: object, **choices: tuple[str, ...]) -> None:
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
+
+
+def _strings(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise ConfigError(f"{name} must be a list of texts, got {value!r}")
+    return tuple(value)

@@ -1,0 +1,194 @@
+"""Files of text -> one array of ids.
+
+A corpus is read in two passes over blocks of text, one that counts characters and one that encodes them, so that neither
+needs more memory than a block beside the ids.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .config import VOCABULARIES
+from .errors import ConfigError, TextError, reason
+from .vocabulary import Ids, Vocabulary, code_points
+
+BLOCK_BYTES = 1 << 22
+BUILT_IN = "built-in"
+STANDARD_INPUT = "-"
+CODE_POINTS = sys.maxunicode + 1
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as ids, and what must be known to recognise it."""
+
+    ids: Ids  # [characters kept]
+    vocabulary: Vocabulary
+    sha256: str  # of the text's UTF-8 bytes, `limit_chars` applied
+    characters: int  # read, skipped ones included
+    sources: tuple[str, ...]
+
+
+def load_corpus(
+    sources: Sequence[str | Path] = (),
+    *,
+    vocabulary: str | Vocabulary = "corpus",
+    unknown: str = "error",
+    limit_chars: int | None = None,
+) -> Corpus:
+    """Read texts as one and encode it.
+
+    sources: paths of UTF-8 files, read one after another, a newline between those that don't end with one; `-` is standard
+    input; none is the built-in corpus.
+    vocabulary: "corpus" (the text's own characters), "printable" (string.printable) or a Vocabulary.
+    unknown: what to do with characters outside the vocabulary, "error" or "skip".
+    limit_chars: read only so many characters.
+
+    Raises TextError for a text that can't be read, is empty or has unknown characters.
+    """
+    names = tuple(str(source) for source in sources)
+    text = _Text(names, limit_chars)
+    counts = np.zeros(CODE_POINTS, dtype=np.int64)
+    digest = hashlib.sha256()
+    for block in text.blocks():
+        points, repeats = np.unique(code_points(block), return_counts=True)
+        counts[points] += repeats
+        digest.update(block.encode())
+    if not counts.any():
+        raise TextError(f"{text.title} is empty: there is nothing to learn from")
+    if vocabulary == "corpus":
+        vocabulary = Vocabulary(map(chr, np.flatnonzero(counts)))
+    elif vocabulary == "printable":
+        vocabulary = Vocabulary.printable()
+    elif isinstance(vocabulary, str):
+        raise ConfigError(f"vocabulary must be one of {VOCABULARIES}, got {vocabulary!r}")
+    present = "".join(map(chr, np.flatnonzero(counts)))
+    known = vocabulary.encode(present, unknown)
+    kept = int(counts[vocabulary.code_points[known]].sum())
+    ids = np.empty(kept, dtype=vocabulary.dtype)
+    position = 0
+    for block in text.blocks():
+        encoded = vocabulary.encode(block, unknown)
+        ids[position : position + len(encoded)] = encoded
+        position += len(encoded)
+    if position != kept:
+        raise TextError(f"{text.title} changed while it was read; start again")
+    return Corpus(ids, vocabulary, digest.hexdigest(), int(counts.sum()), names)
+
+
+def load_text(*sources: str | Path, limit_chars: int | None = None) -> str:
+    """The texts of one or several UTF-8 files as one string; with no file, the built-in corpus.
+
+    A newline is put between files that don't end with one. Raises TextError naming the file that can't be read.
+    """
+    return "".join(_Text(tuple(str(source) for source in sources), limit_chars).blocks())
+
+
+class _Text:
+    """Sources read as one text, as often as wanted; standard input is kept, since it can be read only once."""
+
+    def __init__(self, sources: tuple[str, ...], limit_chars: int | None) -> None:
+        if sources.count(STANDARD_INPUT) > 1:
+            raise ConfigError("standard input (-) can be read only once; name it once")
+        if limit_chars is not None and limit_chars < 1:
+            raise ConfigError(f"limit_chars must be at least 1, got {limit_chars}")
+        self.sources = sources
+        self.limit_chars = limit_chars
+        self.standard_input: list[str] | None = None
+
+    @property
+    def title(self) -> str:
+        """The text's name in messages."""
+        return ", ".join(map(repr, self.sources)) if self.sources else "the built-in corpus"
+
+    def blocks(self) -> Iterator[str]:
+        """The text in pieces, cut at `limit_chars`."""
+        left = self.limit_chars
+        for block in self._all_blocks():
+            if left is not None and left <= len(block):
+                yield block[:left]
+                return
+            left = left and left - len(block)
+            yield block
+
+    def _all_blocks(self) -> Iterator[str]:
+        if not self.sources:
+            yield built_in_text()
+            return
+        last = "\n"
+        for source in self.sources:
+            for number, block in enumerate(self._source(source)):
+                if number == 0 and last != "\n":
+                    yield "\n"
+                yield block
+                last = block[-1]
+
+    def _source(self, source: str) -> Iterable[str]:
+        if source != STANDARD_INPUT:
+            return _file_blocks(source)
+        if self.standard_input is None:
+            self.standard_input = list(_decode(sys.stdin.buffer, "standard input"))
+        return self.standard_input
+
+
+def _file_blocks(path: str) -> Iterator[str]:
+    try:
+        with open(path, "rb") as file:
+            yield from _decode(file, repr(path))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise TextError(f"can't read {path!r}: {why}") from error
+
+
+def _decode(file: BinaryIO, name: str) -> Iterator[str]:
+    """Blocks of a UTF-8 file's text, none of them empty; a byte order mark at the start is left out."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0  # of the decoder's next undecoded byte
+    first = True
+    for data in _reads(file):
+        held = len(decoder.getstate()[0])
+        try:
+            block = decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            bad = error.object[error.start]
+            raise TextError(
+                f"{name} is not UTF-8: byte {offset - held + error.start} is 0x{bad:02X}. Convert it first, for example "
+                "with: iconv -f LATIN1 -t UTF-8"
+            ) from None
+        offset += len(data)
+        if first and block:
+            block, first = block.removeprefix("\ufeff"), False
+        if block:
+            yield block
+
+
+def _reads(file: BinaryIO) -> Iterator[bytes]:
+    """The file's bytes in blocks, then one empty block that ends it."""
+    while data := file.read(BLOCK_BYTES):
+        yield data
+    yield b""
+
+
+def built_in_text() -> str:
+    """English that every Python holds: `pydoc_data.topics`, each paragraph once, ruled tables left out."""
+    from pydoc_data.topics import topics  # noqa: PLC0415  (a megabyte that only this function needs)
+
+    seen: dict[str, None] = {}
+    for name in sorted(topics):
+        for paragraph in topics[name].split("\n\n"):
+            if paragraph.strip() and not _is_ruled(paragraph):
+                seen.setdefault(paragraph.strip("\n"))
+    return "\n\n".join(seen) + "\n"
+
+
+def _is_ruled(paragraph: str) -> bool:
+    """Whether a paragraph is (part of) a table drawn with rules, `+---+`, `|` or `====`."""
+    return any(line.strip().startswith(("+-", "+=", "|", "===", "---")) for line in paragraph.split("\n"))

@@ -1,0 +1,121 @@
+"""How well a model predicts a text: nats a character, dropout off, from a zero state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from .checkpoint import load_model
+from .config import ModelConfig
+from .errors import TextError
+from .layers import State, Tensor
+from .model import character_losses, shard, zero_state
+from .vocabulary import Ids
+
+CHARACTERS_PER_STREAM = 10_000  # at least, for each parallel stream
+WARM_UP = 2_000  # characters that a stream reads unscored before its own part
+MOST_STREAMS = 192
+STEPS = 100  # characters of every stream in one call
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The mean of -log p(character | all before it) over a text."""
+
+    nats_per_character: float
+    characters: int  # scored: all but the first
+
+    @property
+    def bits_per_character(self) -> float:
+        """The same in bits."""
+        return self.nats_per_character / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats): as unsure as among so many equally likely characters."""
+        return math.exp(min(self.nats_per_character, 700.0))
+
+    def as_dict(self) -> dict[str, float]:
+        """What `charrnn-tf evaluate --json` prints."""
+        names = ("nats_per_character", "bits_per_character", "perplexity", "characters")
+        return {name: getattr(self, name) for name in names}
+
+
+def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error") -> Evaluation:
+    """Score a text with a saved model, from a zero state, every character but the first.
+
+    unknown: "error" raises TextError for characters the model never saw, "skip" leaves them out.
+    Raises TextError where fewer than two known characters are left.
+    """
+    model, record = load_model(checkpoint)
+    return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown))
+
+
+class Evaluator:
+    """Scores texts with a model's weights as they are at each call.
+
+    A long text is read as parallel streams, each beginning with `WARM_UP` unscored characters before its part, so that its
+    state is nearly the one of a single pass; the first stream has nothing before it and is scored from its beginning.
+    """
+
+    def __init__(self, model: keras.Model, config: ModelConfig, shards: int = 2) -> None:
+        self.config = config
+        self.shards = shards
+        self._score = tf.function(self._score_window, reduce_retracing=True)
+        self.model = model
+
+    def evaluate(self, ids: Ids, most_streams: int = MOST_STREAMS) -> Evaluation:
+        """Nats a character of ids [characters]; with `most_streams=1` in a single pass."""
+        targets = len(ids) - 1
+        if targets < 1:
+            raise TextError("the text has fewer than two characters that the model knows: there is nothing to score")
+        starts, scored, length = _streams(targets, most_streams)
+        state = zero_state(self.config, len(starts))
+        total = 0.0
+        for begin in range(0, length, STEPS):
+            count = min(STEPS, length - begin)
+            window = np.stack([ids[start + begin : start + begin + count + 1] for start in starts]).astype(np.int32)
+            weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
+            nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(starts)))
+            total += float(nats)
+        return Evaluation(total / targets, targets)
+
+    def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:
+        """Nats of one window of all streams: [N, count + 1], which targets count [N, count], states -> sum, states."""
+        totals, after = [], []
+        for n in range(shards):
+            part = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), (window, weight, state))
+            total, new = _weighted_nats(self.model, part[0], part[1], part[2])
+            totals.append(total)
+            after.append(new)
+        return tf.add_n(totals), tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
+
+
+def _weighted_nats(model: keras.Model, window: Tensor, weight: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
+    nats, state = character_losses(model, window, state)
+    return tf.reduce_sum(nats * tf.transpose(weight)), state
+
+
+def _streams(targets: int, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """Cut a text into streams of one length: where each begins, from which of its places on it is scored, the length.
+
+    Stream s reads `WARM_UP + part` targets from s * part on and is scored after the warm-up, the first from its beginning;
+    the last is moved back to end with the text and is scored after what the one before it covers.
+    """
+    count = min(targets // CHARACTERS_PER_STREAM, most)
+    if count < 2:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64), targets
+    part = -(-(targets - WARM_UP) // count)
+    length = WARM_UP + part
+    starts = np.arange(count) * part
+    starts[-1] = targets - length
+    scored = np.full(count, WARM_UP)
+    scored[0] = 0
+    scored[-1] = WARM_UP + (count - 1) * part - starts[-1]
+    return starts, scored, length

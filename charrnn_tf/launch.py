@@ -1,0 +1,103 @@
+"""Settings and texts -> a trainer: of a new run, or of one that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import runtime
+from .config import BUDGETS, RESUMABLE, ModelConfig, TrainConfig, split
+from .corpus import STANDARD_INPUT, load_corpus
+from .errors import ConfigError, TextError
+from .record import CONFIG, Record, TextRecord, latest_checkpoint, read_record
+
+if TYPE_CHECKING:
+    from .training import Trainer
+
+
+def begin(
+    text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, overwrite: bool, started: float
+) -> Trainer:
+    """A trainer of a new run."""
+    model_settings, train_settings = split(asked)
+    train_config = TrainConfig(**train_settings)
+    ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
+    initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
+    corpus = load_corpus(
+        text,
+        vocabulary=initial[1].vocabulary if initial else train_config.vocabulary,
+        unknown=train_config.unknown,
+        limit_chars=train_config.limit_chars,
+    )
+    model_config = initial[1].model if initial else ModelConfig(vocab_size=len(corpus.vocabulary), **model_settings)
+    sources = tuple(source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in text)
+    _start_tensorflow(train_config)
+    from .training import Trainer
+
+    return Trainer(
+        model_config, train_config, corpus.vocabulary, corpus.ids, directory,
+        overwrite=overwrite, init_from=initial and initial[0], started=started,
+        text=TextRecord(sources, corpus.sha256, corpus.characters),
+    )  # fmt: skip
+
+
+def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_settings: dict[str, Any]) -> tuple[Path, Record]:
+    """The path and the record of the checkpoint to begin with; of its model's shape only dropout may change."""
+    path = Path(init_from) if (Path(init_from) / CONFIG).is_file() else latest_checkpoint(init_from)
+    record = read_record(path)
+    for name, value in model_settings.items():
+        if name not in ("dropout", "init") and value != getattr(record.model, name):
+            raise ConfigError(
+                f"{_option(name)} {value} contradicts --init-from: the model in {str(path)!r} has "
+                f"{getattr(record.model, name)}. Leave the option out."
+            )
+    if train_config.vocabulary != "corpus":
+        raise ConfigError("--vocabulary contradicts --init-from, which brings its own vocabulary. Leave the option out.")
+    dropout = float(model_settings.get("dropout", record.model.dropout))
+    return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
+
+
+def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, started: float) -> Trainer:
+    """A trainer that goes on with the run in a folder."""
+    record = read_record(latest_checkpoint(directory))
+    saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
+    for name, value in [*asked.items(), ("init_from", init_from)]:
+        if value is not None and name not in RESUMABLE and value != saved[name]:
+            raise ConfigError(
+                f"{_option(name)} {value} can't change on --resume: the run in {directory!r} has {saved[name]}. Leave it "
+                "out, or begin another run in another --checkpoint-dir."
+            )
+    changes = {name: value for name, value in asked.items() if name in RESUMABLE}
+    if any(budget in changes for budget in BUDGETS):
+        changes = {**dict.fromkeys(BUDGETS), **changes}
+    if STANDARD_INPUT in record.text.sources and not text:
+        raise TextError("this run reads standard input: give its text again, with: charrnn-tf train - --resume")
+    corpus = load_corpus(
+        text or record.text.sources,
+        vocabulary=record.vocabulary,
+        unknown=record.train.unknown,
+        limit_chars=record.train.limit_chars,
+    )
+    if corpus.sha256 != record.text.sha256:
+        raise TextError(
+            f"the text is not the one this run learns from: {corpus.characters:,} characters now, "
+            f"{record.text.characters:,} then, or others. Give the same text, or begin another run with --init-from."
+        )
+    train_config = dataclasses.replace(record.train, **changes)
+    _start_tensorflow(train_config)
+    from .training import Trainer
+
+    return Trainer(
+        record.model, train_config, record.vocabulary, corpus.ids, directory,
+        resume=True, text=record.text, init_from=record.init_from, started=started,
+    )  # fmt: skip
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _start_tensorflow(train_config: TrainConfig) -> None:
+    """TensorFlow with its threads shared out to the shards of a batch, each shard computing on its own."""
+    runtime.start(train_config.shards or runtime.default_shards(train_config.batch_size))

@@ -1,0 +1,82 @@
+"""metrics.csv: one row for each logged step of a run."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CheckpointError, reason
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of metrics.csv; losses are nats a character."""
+
+    step: int
+    epoch: float  # passes over the training part done
+    seconds: float  # wall time of the command, over all resumes
+    train_loss: float  # mean since the row before, dropout on
+    validation_loss: float | None
+    learning_rate: float
+    chars_per_second: float  # training steps only
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Row)]
+
+
+class MetricsFile:
+    """Appends rows to metrics.csv."""
+
+    def __init__(self, path: Path, keep_to_step: int) -> None:
+        """Keep the rows up to a step and drop those after it, which a resumed run writes anew; 0 begins an empty file."""
+        kept = [row for row in read_rows(path) if row.step <= keep_to_step] if keep_to_step and path.exists() else []
+        beside = path.with_name(f".{path.name}.partial")
+        try:
+            with open(beside, "w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, kept)])
+            beside.replace(path)
+            self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (open as long as the run)
+        except OSError as error:
+            raise CheckpointError(f"can't write {str(path)!r}: {reason(error)}") from error
+        self._path = path
+
+    def append(self, row: Row) -> None:
+        """Write a row and see it on its way to the disk."""
+        try:
+            csv.writer(self._file, lineterminator="\n").writerow(_cells(row))
+            self._file.flush()
+        except OSError as error:
+            raise CheckpointError(f"can't write {str(self._path)!r}: {reason(error)}") from error
+
+    def to_disk(self) -> None:
+        """Make sure that all rows are on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a metrics.csv. Raises CheckpointError for a file that can't be read or is none."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            if next(reader, None) != COLUMNS:
+                raise ValueError(f"its first line is not {','.join(COLUMNS)}")
+            return [_row(cells) for cells in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        why = reason(error) if isinstance(error, OSError) else error
+        raise CheckpointError(f"can't read {str(path)!r}: {why}") from error
+
+
+def _cells(row: Row) -> list[str]:
+    return ["" if value is None else repr(value) for value in dataclasses.astuple(row)]
+
+
+def _row(cells: list[str]) -> Row:
+    step, *numbers = cells
+    return Row(int(step), *(float(cell) if cell else None for cell in numbers))  # type: ignore[arg-type]

@@ -1,0 +1,211 @@
+"""The stateful Keras model, and the one forward pass that training, sampling, evaluation and export share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .config import ModelConfig
+from .layers import GRU, LSTM, State, Tensor
+
+LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
+STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
+LARGE_VOCABULARY = 1024  # from here on no table of all characters is made for a window, nor one-hot rows of it
+Dropout = Callable[[int, Tensor], Tensor]  # number of the layer and its outputs [T, B, H] -> what goes on to the next
+
+
+def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras.Model:
+    """A stateful Keras model: ids [batch_size, T] -> probabilities of the next character [batch_size, T, V].
+
+    Input, one-hot or embedding, `num_layers` recurrent layers each with dropout, dense (`logits`), softmax. The same
+    weights serve any batch size; sampling builds a second model with batch 1. Weights begin as `config.init` says, drawn
+    from `seed`.
+    """
+    ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
+    if config.embedding_size:
+        x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding")(ids)
+    else:
+        x = keras.ops.one_hot(ids, config.vocab_size)
+    for n in range(config.num_layers):
+        layer = LAYERS[config.cell]
+        x = layer(config.hidden_size, return_sequences=True, stateful=True, name=f"{config.cell}_{n}")(x)
+        x = keras.layers.Dropout(config.dropout, name=f"dropout_{n}")(x)
+    logits = keras.layers.Dense(config.vocab_size, name="logits")(x)
+    model = keras.Model(ids, keras.layers.Softmax(name="softmax")(logits), name="charrnn")
+    initialize(model, config, seed)
+    return model
+
+
+def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
+    """Draw every weight anew, by `config.init`.
+
+    keras: Keras's defaults: Glorot-uniform kernels, orthogonal recurrent kernels, forget bias 1, embedding U(-0.05, 0.05).
+    pytorch: PyTorch's: recurrent layers and dense U(-1/sqrt(H), 1/sqrt(H)), embedding N(0, 1). PyTorch has two biases a
+        layer; an LSTM's one bias here is the sum of two draws, a GRU has both.
+    wide: pytorch, but dense weights U(-1, 1) and bias 0, as the PyTorch "Anna Karenina" notebooks have it.
+    tf1: TensorFlow 1's: input and recurrent kernel as one Glorot-uniform matrix, bias 0 plus 1 for the forget gate (a
+        GRU's two gates), dense weights from a normal of 0.1 cut at two deviations, embedding U(-0.05, 0.05).
+    """
+    draw = np.random.default_rng(seed)
+    H = config.hidden_size
+    bound = 1 / math.sqrt(H)
+
+    def seeded() -> int:
+        return int(draw.integers(2**31))
+
+    def uniform(limit: float, shape: Sequence[int]) -> Any:
+        return draw.uniform(-limit, limit, shape)
+
+    if config.embedding_size:
+        shape = (config.vocab_size, config.embedding_size)
+        normal = config.init in ("pytorch", "wide")
+        model.get_layer("embedding").set_weights([draw.normal(size=shape) if normal else uniform(0.05, shape)])
+    for layer in recurrent_layers(model):
+        kernel, recurrent, bias = (weight.shape for weight in layer.get_weights())
+        if config.init == "keras":
+            ones = np.zeros(bias)
+            if config.cell == "lstm":
+                ones[H : 2 * H] = 1
+            glorot = keras.initializers.GlorotUniform(seeded())(kernel)
+            layer.set_weights([glorot, keras.initializers.Orthogonal(seed=seeded())(recurrent), ones])
+        elif config.init == "tf1":
+            limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
+            ones = np.zeros(bias)
+            if config.cell == "lstm":
+                ones[H : 2 * H] = 1
+            else:
+                ones[0, : 2 * H] = 1
+            layer.set_weights([uniform(limit, kernel), uniform(limit, recurrent), ones])
+        else:
+            second = uniform(bound, bias) if config.cell == "lstm" else 0
+            layer.set_weights([uniform(bound, kernel), uniform(bound, recurrent), uniform(bound, bias) + second])
+    kernel, bias = (weight.shape for weight in model.get_layer("logits").get_weights())
+    dense = {
+        "keras": lambda: [keras.initializers.GlorotUniform(seeded())(kernel), np.zeros(bias)],
+        "pytorch": lambda: [uniform(bound, kernel), uniform(bound, bias)],
+        "wide": lambda: [uniform(1, kernel), np.zeros(bias)],
+        "tf1": lambda: [keras.initializers.TruncatedNormal(stddev=0.1, seed=seeded())(kernel), np.zeros(bias)],
+    }
+    model.get_layer("logits").set_weights(dense[config.init]())
+
+
+def forward(
+    model: keras.Model, ids: Tensor, state: Sequence[State], dropout: Dropout | None = None
+) -> tuple[Tensor, list[State]]:
+    """The model as a pure function of its weights: ids [B, T] and each layer's state -> logits [T * B, V], time-major, and
+    the states after.
+
+    dropout: applied to each recurrent layer's outputs; None while not training.
+    """
+    after = []
+    layers = recurrent_layers(model)
+    projected = _first_projection(model, layers[0], tf.transpose(ids))
+    for n, layer in enumerate(layers):
+        outputs, layer_state = layer.scan(projected, state[n])
+        after.append(layer_state)
+        if dropout:
+            outputs = dropout(n, outputs)
+        if n + 1 < len(layers):
+            projected = layers[n + 1].project(outputs)
+    return model.get_layer("logits")(tf.reshape(outputs, (-1, outputs.shape[-1]))), after
+
+
+def character_losses(
+    model: keras.Model, window: Tensor, state: Sequence[State], dropout: Dropout | None = None
+) -> tuple[Tensor, list[State]]:
+    """Nats of every target of a window: ids [B, T + 1], of which all but the first are targets, and each layer's state ->
+    -log p(target) [T, B], time-major, and the states after.
+    """
+    logits, after = forward(model, window[:, :-1], state, dropout)
+    targets = tf.transpose(window[:, 1:])
+    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(targets, (-1,)), logits)
+    return tf.reshape(nats, tf.shape(targets)), after
+
+
+def shard(whole: Tensor, n: int, shards: int) -> Tensor:
+    """The n-th of `shards` parts of a batch, [B, ...] -> [B / shards, ...]; nearly equal where B does not divide."""
+    size = whole.shape[0] if whole.shape[0] is not None else tf.shape(whole)[0]
+    return whole[n * size // shards : (n + 1) * size // shards]
+
+
+def recurrent_layers(model: keras.Model) -> list[Any]:
+    """The model's LSTM or GRU layers, from the input on."""
+    return [layer for layer in model.layers if isinstance(layer, LSTM | GRU)]
+
+
+def zero_state(config: ModelConfig, batch_size: Tensor) -> list[State]:
+    """Zeros for every layer's state, each [batch_size, H]."""
+    shape = (batch_size, config.hidden_size)
+    return [tuple(tf.zeros(shape) for _ in STATE_NAMES[config.cell]) for _ in range(config.num_layers)]
+
+
+def state_names(config: ModelConfig) -> list[str]:
+    """The names of the states in order: hidden_0, cell_0, hidden_1, ..."""
+    return [f"{part}_{n}" for n in range(config.num_layers) for part in STATE_NAMES[config.cell]]
+
+
+def weights(model: keras.Model) -> dict[str, Any]:
+    """The model's variables under names that do not depend on Keras: `lstm_0.recurrent_kernel` and the like."""
+    return {
+        f"{layer.name}.{variable.name}": variable.value for layer in model.layers for variable in layer.trainable_variables
+    }
+
+
+def step(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[State]) -> tuple[Tensor, list[State]]:
+    """One character as a pure function: ids [B] and each layer's state -> the last layer's outputs [B, H], states after.
+
+    table: `input_table(model)`, made once outside the loop that steps.
+    """
+    after = []
+    layers = recurrent_layers(model)
+    outputs, layer_state = layers[0].step(tf.gather(table, ids), state[0])
+    after.append(layer_state)
+    for layer, before in zip(layers[1:], state[1:], strict=True):
+        outputs, layer_state = layer.step(layer.project(outputs), before)
+        after.append(layer_state)
+    return outputs, after
+
+
+def input_table(model: keras.Model) -> Tensor:
+    """What each character brings to the first recurrent layer's gates, [V, G].
+
+    There are only V different inputs, so they are projected once and looked up: equal to embedding or one-hot rows followed
+    by the layer's `project`, with far fewer products.
+    """
+    layer = recurrent_layers(model)[0]
+    inputs, embedded = _input_rows(model, layer)
+    return layer.project(inputs) if embedded else layer.add_bias(inputs)
+
+
+def _first_projection(model: keras.Model, layer: Any, ids: Tensor) -> Tensor:
+    """The first layer's `project` of characters: ids [T, B] -> [T, B, G]."""
+    inputs, embedded = _input_rows(model, layer)
+    if inputs.shape[0] < LARGE_VOCABULARY:
+        return _rows(input_table(model), ids)
+    rows = _rows(inputs, ids)
+    return layer.project(rows) if embedded else layer.add_bias(rows)
+
+
+def _input_rows(model: keras.Model, layer: Any) -> tuple[Tensor, bool]:
+    """The embedding [V, E], or without one the first layer's kernel [V, G]; and whether it is an embedding."""
+    embedded = any(each.name == "embedding" for each in model.layers)
+    return tf.convert_to_tensor(model.get_layer("embedding").embeddings if embedded else layer.cell.kernel), embedded
+
+
+@tf.custom_gradient
+def _rows(table: Tensor, ids: Tensor) -> Any:
+    """`tf.gather(table, ids)`: [V, G], [T, B] -> [T, B, G], its gradient quick on a CPU: a product for small V."""
+
+    def gradient(d_rows: Tensor) -> tuple[Tensor, None]:
+        flat, places = tf.reshape(d_rows, (-1, d_rows.shape[-1])), tf.reshape(ids, (-1,))
+        vocab_size = table.shape[0]
+        if vocab_size < LARGE_VOCABULARY:
+            return tf.matmul(tf.one_hot(places, vocab_size, dtype=flat.dtype), flat, transpose_a=True), None
+        return tf.math.unsorted_segment_sum(flat, places, vocab_size), None
+
+    return tf.gather(table, ids), gradient

@@ -1,0 +1,155 @@
+"""Options that several commands share, and errors as one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from .config import (
+    CELLS,
+    EPOCH,
+    INITS,
+    OPTIMIZERS,
+    SCHEDULES,
+    UNKNOWN,
+    VOCABULARIES,
+    ModelConfig,
+    TrainConfig,
+)  # fmt: skip
+from .errors import CharRNNError
+
+Command = Callable[..., Any]
+
+
+class Commands(click.Group):
+    """A group whose errors are one line each: exit 1 for the package's own, 2 for wrong usage; a bug keeps its traceback."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the group's own options."""
+        with _one_line_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Parse and run a command."""
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        error.ctx = None  # which would add the usage and a hint
+        raise
+    except CharRNNError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+class StepsOrEpoch(click.ParamType[int | str]):
+    """A number of steps, or the word "epoch"."""
+
+    name = "N|epoch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Accept whole numbers of at least 1."""
+        if value == EPOCH:
+            return EPOCH
+        return int(click.IntRange(min=1).convert(value, param, ctx))
+
+
+def _default(name: str) -> Any:
+    for kind in (ModelConfig, TrainConfig):
+        for field in dataclasses.fields(kind):
+            if field.name == name:
+                return field.default
+    raise KeyError(name)
+
+
+# name: (type, help); the defaults are the dataclasses', or what `unset` says where that is None
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "cell": (click.Choice(CELLS), "Kind of recurrent layers."),
+    "hidden_size": (click.IntRange(min=1), "Units in each recurrent layer."),
+    "num_layers": (click.IntRange(min=1), "Recurrent layers."),
+    "dropout": (float, "Share of each recurrent layer's outputs dropped while training."),
+    "embedding_size": (click.IntRange(min=0), "Size of a learnt embedding of the characters; 0: one-hot input."),
+    "init": (click.Choice(INITS), "How weights begin."),
+    "vocabulary": (click.Choice(VOCABULARIES), "The text's own characters, or Python's string.printable."),
+    "unknown": (click.Choice(UNKNOWN), "Characters outside the vocabulary."),
+    "limit_chars": (click.IntRange(min=1), "Read only the text's first characters."),
+    "batch_size": (click.IntRange(min=1), "Streams read side by side."),
+    "num_steps": (click.IntRange(min=1), "Characters in a window: how far gradients reach back."),
+    "epochs": (click.IntRange(min=1), "Budget: passes over the text."),
+    "max_steps": (click.IntRange(min=1), "Budget: windows, one update each."),
+    "max_seconds": (float, "Budget: wall time of the whole command."),
+    "optimizer": (click.Choice(OPTIMIZERS), "What updates the weights."),
+    "learning_rate": (float, "The optimizer's rate, or its peak under a schedule."),
+    "schedule": (click.Choice(SCHEDULES), "The rate over time; cosine: to zero at the budget's end."),
+    "step_epochs": (click.IntRange(min=1), "Schedule step: epochs between two changes."),
+    "gamma": (float, "Schedule step: what the rate is multiplied by."),
+    "clip_norm": (float, "Largest norm of all gradients together; 0: off."),
+    "state_reset": (float, "Chance that a stream begins a window from a zero state."),
+    "validation_fraction": (float, "The text's last part, held out; 0: none."),
+    "seed": (click.IntRange(min=0), "Of everything random."),
+    "save_every": (click.IntRange(min=1), "Steps between checkpoints."),
+    "keep": (click.IntRange(min=1), "Checkpoints to keep, besides the best."),
+    "log_every": (click.IntRange(min=1), "Steps between rows of metrics.csv."),
+    "validate_every": (click.IntRange(min=1), "Steps between validations."),
+    "sample_every": (StepsOrEpoch(), "Steps between samples shown, or the word epoch."),
+    "sample_prime": (str, "What samples begin with; may be repeated."),
+    "sample_length": (click.IntRange(min=1), "Characters in a sample."),
+    "sample_top_n": (click.IntRange(min=0), "Top-n of samples; 0: no cut."),
+    "sample_temperature": (float, "Temperature of samples."),
+}
+UNSET = {
+    "limit_chars": "all", "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
+    "save_every": "about once a minute", "validate_every": "an epoch, less for long texts", "sample_every": "never",
+    "sample_prime": "'The '",
+}  # fmt: skip
+
+
+def setting_options(command: Command) -> Command:
+    """The options of `train` that settings files and presets give too; not given, they are None."""
+    for name, (kind, text) in reversed(SETTINGS.items()):
+        shown = str(UNSET.get(name, _default(name)))
+        option = click.option(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            default=None,
+            multiple=name == "sample_prime",
+            show_default=shown,
+            help=text,
+        )
+        command = option(command)
+    return command
+
+
+def checkpoint_dir_option(command: Command) -> Command:
+    """The folder of a run."""
+    return click.option(
+        "--checkpoint-dir", default="checkpoints", show_default=True, help="Folder of the run and its checkpoints."
+    )(command)
+
+
+def checkpoint_options(command: Command) -> Command:
+    """Which checkpoint to read."""
+    which = click.option(
+        "--checkpoint", default="latest", show_default=True, help="latest, best, a name such as i2000_l512, or a path."
+    )
+    return which(checkpoint_dir_option(command))
+
+
+def unknown_option(command: Command) -> Command:
+    """What to do with characters outside the vocabulary."""
+    return click.option(
+        "--unknown", type=click.Choice(UNKNOWN), default="error", show_default=True,
+        help="Characters the model never saw.",
+    )(command)  # fmt: skip

@@ -1,0 +1,72 @@
+"""How fast a run goes: how many steps fit in a call, how long ending takes, characters a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .config import TrainConfig
+
+CALL_SECONDS = 0.5  # of training in one call of the compiled loop: how long a signal or the display waits
+CALL_BYTES = 1 << 26  # of windows in one call
+LEAVING_SECONDS = 0.5  # from the last save to the end of the process
+
+
+class Pace:
+    """Times the parts of a run as they happen."""
+
+    def __init__(self, config: TrainConfig, validation_characters: int) -> None:
+        self._chars_per_step = config.batch_size * config.num_steps
+        self._validation_steps = validation_characters / self._chars_per_step
+        self._most_steps = max(1, CALL_BYTES // (4 * config.batch_size * (config.num_steps + 1)))
+        self._step_seconds = 0.0  # of the latest call; 0: none yet
+        self._row_steps, self._row_seconds = 0, 0.0
+        self._validation_seconds: float | None = None
+        self._saving_seconds = 0.5
+
+    @property
+    def chars_per_second(self) -> float:
+        """Of the training steps since the last row."""
+        return self._row_steps * self._chars_per_step / self._row_seconds if self._row_seconds else 0.0
+
+    @property
+    def seconds_to_finish(self) -> float:
+        """What ending the run takes: a validation, a save, and leaving."""
+        guess = 2.0 + self._validation_steps * self._step_seconds if self._validation_steps else 0.0
+        validation = guess if self._validation_seconds is None else self._validation_seconds
+        return validation + self._saving_seconds + LEAVING_SECONDS
+
+    def steps(self, seconds_left: float) -> int:
+        """How many steps the next call should have: few enough to answer a signal, and to end in time."""
+        if not self._step_seconds:
+            return 1
+        return max(1, min(self._most_steps, int(min(CALL_SECONDS, seconds_left) / self._step_seconds)))
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[None]:
+        """Times a call of so many steps."""
+        begin = time.monotonic()
+        yield
+        seconds = time.monotonic() - begin
+        self._step_seconds = seconds / steps
+        self._row_steps += steps
+        self._row_seconds += seconds
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """Times a validation."""
+        begin = time.monotonic()
+        yield
+        self._validation_seconds = time.monotonic() - begin
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Times a save."""
+        begin = time.monotonic()
+        yield
+        self._saving_seconds = time.monotonic() - begin
+
+    def new_row(self) -> None:
+        """Begin to count anew."""
+        self._row_steps, self._row_seconds = 0, 0.0

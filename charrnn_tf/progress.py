@@ -1,0 +1,112 @@
+"""What a person sees while a model trains: one living line in a terminal, plain lines elsewhere. All on standard error."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from .metrics import Row
+from .training import Trainer
+
+
+class TrainDisplay:
+    """Shows a run's progress, rows and samples."""
+
+    def __init__(self, trainer: Trainer, quiet: bool) -> None:
+        self._trainer = trainer
+        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._validation = ""
+        self._first = True
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal or quiet,
+        )
+        self._task = self._bar.add_task("starting", total=1.0)
+
+    def __enter__(self) -> TrainDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bar.stop()
+
+    def introduce(self, budget_given: bool) -> None:
+        """Say what is about to be trained on what, and what it takes."""
+        trainer = self._trainer
+        config, model = trainer.config, trainer.model
+        parameters = model.count_params()
+        characters = len(trainer.streams.ids) + trainer.validation_characters
+        self.say(
+            f"Text: {characters:,} characters, {trainer.model_config.vocab_size:,} distinct; the last "
+            f"{trainer.validation_characters:,} are for validation."
+        )
+        for layer in model.layers:
+            shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
+            self.say(f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}")
+        self.say(f"Model: {parameters:,} parameters, {characters / parameters:.2g} characters of text for each.")
+        self.say(f"Device: {trainer.device}.")
+        total = "until the time is over" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
+        self.say(f"Steps: {trainer.steps_per_epoch:,} an epoch, {total}; {config.shards} shards of a batch at once.")
+        size = trainer.checkpoint_bytes / 1e6
+        self.say(
+            f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
+            f"{size * (config.keep + 1):,.0f} MB."
+        )
+        if not budget_given and config.max_seconds is not None:
+            self.say(
+                f"Budget: {_duration(config.max_seconds)}, by the text's length. Change it with --epochs, --max-steps or "
+                "--max-seconds."
+            )
+
+    def progress(self, step: int, loss: float, chars_per_second: float) -> None:
+        """Move the living line on."""
+        trainer = self._trainer
+        if self._first and chars_per_second:
+            self._first = False
+            self.say(f"Expected to end after {_duration(self._expected(chars_per_second))}.")
+        epoch = trainer.step / trainer.steps_per_epoch
+        line = f"epoch {epoch:.2f} step {step:,} loss {loss:.3f}{self._validation} {chars_per_second:,.0f} char/s"
+        self._bar.update(self._task, description=line, completed=trainer.fraction_done)
+
+    def row(self, row: Row) -> None:
+        """Print a row of metrics.csv as a line, above the living one."""
+        if row.validation_loss is not None:
+            self._validation = f" validation {row.validation_loss:.3f}"
+        shown = "" if row.validation_loss is None else f"  validation {row.validation_loss:.4f}"
+        line = f"step {row.step:>7,}  epoch {row.epoch:7.2f}  loss {row.train_loss:.4f}{shown}"
+        self.say(f"{line}  {row.chars_per_second:,.0f} char/s  {_duration(row.seconds)}")
+
+    def sample(self, step: int, text: str) -> None:
+        """Print a text written by the model as it is now."""
+        self.say(f"--- sample at step {step:,} ---\n{text}\n---")
+
+    def say(self, text: str) -> None:
+        """Print a line above the living one; what comes from a text is not read as markup."""
+        self._console.print(Text(text))
+
+    def _expected(self, chars_per_second: float) -> float:
+        """Seconds the whole run takes, of all given budgets the shortest."""
+        trainer = self._trainer
+        chars_per_step = trainer.config.batch_size * trainer.config.num_steps
+        ends: list[Any] = [trainer.config.max_seconds]
+        if trainer.total_steps is not None:
+            ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
+        return min(end for end in ends if end is not None)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them: `43 s`, `12 min 5 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

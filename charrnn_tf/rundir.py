@@ -1,0 +1,74 @@
+"""A run's folder: which checkpoints it keeps, and its metrics.csv."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import checkpoint, record
+from .checkpoint import INDEX, METRICS
+from .errors import CheckpointError, reason
+from .metrics import MetricsFile, Row
+from .record import Record, iteration, list_checkpoints, read_record
+
+
+class RunDirectory:
+    """The folder of one run while it trains."""
+
+    def __init__(self, path: str | Path, keep: int, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder ready; raises CheckpointError where it holds a run and neither resume nor overwrite is given."""
+        self.path = Path(path)
+        self._keep = keep
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                checkpoint.remove_run(self.path)
+            elif not resume and any(self._signs_of_a_run()):
+                raise CheckpointError(
+                    f"{str(self.path)!r} holds a run already. Use --resume to go on with it, --overwrite to replace it, or "
+                    "another --checkpoint-dir."
+                )
+            checkpoint.clean(self.path)
+        except OSError as error:
+            raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
+        self.records = {path: read_record(path) for path in list_checkpoints(self.path)}
+        self._metrics = MetricsFile(
+            self.path / METRICS, keep_to_step=max((r.step for r in self.records.values()), default=0)
+        )
+
+    def _signs_of_a_run(self) -> list[Path]:
+        files = [self.path / name for name in (METRICS, INDEX)]
+        return [file for file in files if file.exists()] + list_checkpoints(self.path)
+
+    @property
+    def best_loss(self) -> float | None:
+        """The lowest validation loss among the saved."""
+        return min((r.validation_loss for r in self.records.values() if r.validation_loss is not None), default=None)
+
+    def append(self, row: Row) -> None:
+        """Add a row to metrics.csv."""
+        self._metrics.append(row)
+
+    def save(self, saved: Record, variables: dict[str, Any]) -> Path:
+        """Write a checkpoint, all rows before it being on the disk, and remove what need not be kept."""
+        self._metrics.to_disk()
+        path = checkpoint.write(self.path, saved, variables)
+        self.records[path] = saved
+        self._prune()
+        return path
+
+    def close(self) -> None:
+        """Close metrics.csv."""
+        self._metrics.close()
+
+    def _prune(self) -> None:
+        """Keep the newest `keep`, the best and the latest; what was saved only for being best goes when it no longer is."""
+        paths = sorted(self.records, key=iteration)
+        regular = [path for path in paths if not self.records[path].only_while_best]
+        kept = {*regular[-self._keep :], paths[-1], record.best(self.records)}
+        doomed = [path for path in paths if path not in kept]
+        for path in doomed:
+            del self.records[path]
+            checkpoint.remove(path)
+        if doomed:
+            checkpoint.write_index(self.path)

@@ -1,0 +1,138 @@
+"""The training step and many of them in one compiled call.
+
+Randomness is drawn statelessly from the seed, the step, and what it is for, so that nothing random needs saving; a step's
+result does not depend on how many steps a call has.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from .config import ModelConfig, TrainConfig
+from .layers import State, Tensor
+from .model import build_model, character_losses, shard, state_names, weights, zero_state
+
+
+class RunState:
+    """Everything that a step reads and writes, each in one variable that a checkpoint saves."""
+
+    def __init__(self, model_config: ModelConfig, config: TrainConfig) -> None:
+        self.model = build_model(model_config, config.batch_size, seed=config.seed)
+        self.optimizer = build_optimizer(config)
+        self.optimizer.build(self.model.trainable_variables)
+        zeros = zero_state(model_config, config.batch_size)
+        self.recurrent = [tuple(tf.Variable(zero, trainable=False) for zero in layer) for layer in zeros]
+        self.state_names = state_names(model_config)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)  # steps done
+        self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # of the steps since the last row
+        self.loss_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """All variables by name, as checkpoints hold them."""
+        recurrent = [part for layer in self.recurrent for part in layer]
+        return {
+            "weights": weights(self.model),
+            "optimizer": {f"{n:03d}.{each.name}": each.value for n, each in enumerate(self.optimizer.variables)},
+            "state": dict(zip(self.state_names, recurrent, strict=True)),
+            "counters": {"step": self.step, "loss_sum": self.loss_sum, "loss_steps": self.loss_steps},
+        }
+
+
+def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch."""
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
+    return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)
+
+
+def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_fraction: Tensor) -> Tensor:
+    """The rate of a step (counted from 0), float32.
+
+    A schedule's progress is the largest of the given budgets' fractions; `time_fraction` is that of max_seconds.
+    """
+    step = tf.cast(step, tf.float64)
+    rate = tf.constant(config.learning_rate, tf.float64)
+    if config.schedule == "cosine":
+        progress = time_fraction
+        for budget in (config.max_steps, config.epochs and config.epochs * steps_per_epoch):
+            if budget:
+                progress = tf.maximum(progress, step / budget)
+        rate *= 0.5 * (1 + tf.cos(math.pi * tf.minimum(progress, 1.0)))
+    elif config.schedule == "step":
+        rate *= config.gamma ** tf.floor(step / (config.step_epochs * steps_per_epoch))
+    return tf.cast(rate, tf.float32)
+
+
+def begin_window(config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State]) -> list[State]:
+    """The states before a step's window, zero where a stream begins anew: all at an epoch's start, each by chance."""
+    chance = tf.random.stateless_uniform((config.batch_size, 1), _seed(config, step, "reset"), alg="philox")
+    fresh = (chance < config.state_reset) | (step % steps_per_epoch == 0)
+    return tf.nest.map_structure(lambda part: tf.where(fresh, tf.zeros_like(part), part), state)
+
+
+def window_loss(
+    model: keras.Model, config: TrainConfig, rate: float, step: Tensor, window: Tensor, state: list[State]
+) -> tuple[Tensor, list[State]]:
+    """The mean loss of a window, nats a character: ids [B, T + 1], of which all but the first are targets, and states.
+
+    The batch is computed in `config.shards` parts, side by side. rate: of dropout.
+    """
+    shards = config.shards or 1
+    losses, after = [], []
+    for n in range(shards):
+        part = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), (window, state))
+
+        def dropout(layer: int, outputs: Tensor, n: int = n) -> Tensor:
+            seed = _seed(config, step, f"dropout of layer {layer}, shard {n}")
+            return tf.nn.experimental.stateless_dropout(outputs, rate, seed, rng_alg="philox")
+
+        nats, new = character_losses(model, part[0], part[1], dropout if rate else None)
+        losses.append(tf.reduce_mean(nats))
+        after.append(new)
+    joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
+    return tf.add_n(losses) / shards, joined
+
+
+def train_step(
+    run: RunState, config: TrainConfig, rate: float, window: Tensor, state: list[State]
+) -> tuple[Tensor, list[State]]:
+    """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after."""
+    with tf.GradientTape() as tape:
+        loss, state = window_loss(run.model, config, rate, run.step, window, state)
+    variables = run.model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    if config.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm)
+    run.optimizer.apply(gradients, variables)
+    return loss, state
+
+
+def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig, steps_per_epoch: int) -> Any:
+    """The function that trains on windows [n, B, T + 1], one step each, given the fraction of max_seconds used."""
+
+    def run_steps(windows: Tensor, time_fraction: Tensor) -> None:
+        def body(n: Tensor, state: Any) -> Any:
+            state = begin_window(config, steps_per_epoch, run.step, state)
+            run.optimizer.learning_rate.assign(learning_rate(config, steps_per_epoch, run.step, time_fraction))
+            loss, state = train_step(run, config, model_config.dropout, windows[n], state)
+            run.loss_sum.assign_add(tf.cast(loss, tf.float64))
+            run.loss_steps.assign_add(1)
+            run.step.assign_add(1)
+            return n + 1, state
+
+        before = [tuple(part.value() for part in layer) for layer in run.recurrent]
+        _, after = tf.while_loop(lambda n, _: n < tf.shape(windows)[0], body, (0, before), parallel_iterations=1)
+        for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
+            variable.assign(value)
+
+    windows = tf.TensorSpec([None, config.batch_size, config.num_steps + 1], tf.int32)
+    return tf.function(run_steps).get_concrete_function(windows, tf.TensorSpec([], tf.float64))
+
+
+def _seed(config: TrainConfig, step: Tensor, purpose: str) -> Tensor:
+    """The seed of one use of randomness in one step, [2]."""
+    return tf.random.fold_in([config.seed, step], sum(ord(c) * 31**n for n, c in enumerate(purpose)) % 2**31)

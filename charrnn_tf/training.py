@@ -1,0 +1,294 @@
+"""The training run: compiled steps, and between them validation, rows, checkpoints and samples, resumed exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import keras
+import tensorflow as tf
+
+from . import checkpoint
+from .batches import Streams
+from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
+from .errors import TextError
+from .evaluation import Evaluator
+from .metrics import Row
+from .pace import Pace
+from .record import Record, TextRecord, latest_checkpoint, read_record
+from .rundir import RunDirectory
+from .runtime import available_cores, default_shards
+from .sampling import Sampler
+from .steps import RunState, compile_steps
+from .vocabulary import Ids, Vocabulary
+
+SAVE_SECONDS = 60.0  # between two saves where no --save-every is given
+
+
+class Display(Protocol):
+    """What a run tells whoever watches it, beside the rows that it yields."""
+
+    def progress(self, step: int, loss: float, chars_per_second: float) -> None:
+        """After each call of the compiled loop: the step reached, the mean loss since the last row."""
+
+    def sample(self, step: int, text: str) -> None:
+        """A text written with the weights of this step."""
+
+
+class Trainer:
+    """Trains a model on ids and keeps its checkpoints; iterate over `run()`.
+
+    >>> trainer = Trainer(model_config, train_config, vocabulary, ids, "checkpoints")  # doctest: +SKIP
+    >>> for row in trainer.run():  # doctest: +SKIP
+    ...     print(row.step, row.train_loss, row.validation_loss)
+
+    The last `validation_fraction` of the ids is held out. A folder that holds a run already raises CheckpointError, unless
+    `resume=True` goes on from its latest checkpoint (same settings but for budgets and reporting) or `overwrite=True`
+    replaces it. Without a budget `TrainConfig.with_budget` sets one. Raises TextError for a text too short for one window.
+
+    text: what to record of the text beside its ids. init_from: a checkpoint whose weights to begin with.
+    started: `time.monotonic()` when the command began, for max_seconds; default: now.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        vocabulary: Vocabulary,
+        ids: Ids,
+        directory: str | Path = "checkpoints",
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        text: TextRecord | None = None,
+        init_from: str | Path | None = None,
+        started: float | None = None,
+    ) -> None:
+        self._started = time.monotonic() if started is None else started
+        shards = train_config.shards or default_shards(train_config.batch_size)
+        self.config = dataclasses.replace(train_config.with_budget(len(ids)), shards=shards)
+        self.model_config = model_config
+        self.vocabulary = vocabulary
+        self.text = text or TextRecord((), "", len(ids))
+        self.init_from = str(init_from) if init_from else None
+        training, self._validation = _hold_out(ids, self.config.validation_fraction)
+        self.streams = Streams(training, self.config.batch_size, self.config.num_steps)
+        self.steps_per_epoch = self.streams.steps_per_epoch
+        self._validate_every = self.config.validation_interval(self.steps_per_epoch)
+        self.directory = RunDirectory(directory, self.config.keep, resume=resume, overwrite=overwrite)
+        self.state = RunState(model_config, self.config)
+        self._seconds_before = 0.0
+        self._train_loss: float | None = None  # of the last row
+        if resume:
+            self._restore(latest_checkpoint(directory))
+        elif init_from:
+            checkpoint.restore_weights(init_from, self.state.model)
+        self._stop = False
+        self._sampler: Sampler | None = None
+        self._evaluator = Evaluator(self.model, model_config, shards)
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model that is trained."""
+        return self.state.model
+
+    @property
+    def device(self) -> str:
+        """What computes."""
+        graphics = tf.config.list_logical_devices("GPU")
+        return f"{len(graphics)} GPU" if graphics else f"CPU, {available_cores()} cores, TensorFlow {tf.__version__}"
+
+    @property
+    def validation_characters(self) -> int:
+        """Characters that each validation reads."""
+        return len(self._validation)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of a checkpoint, about."""
+        groups = self.state.variables().values()
+        return sum(math.prod(each.shape) * each.dtype.size for group in groups for each in group.values())
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.state.step)
+
+    @property
+    def total_steps(self) -> int | None:
+        """Where the budgets in steps and epochs end the run; None where only time does."""
+        limits = [self.config.max_steps, self.config.epochs and self.config.epochs * self.steps_per_epoch]
+        return min((limit for limit in limits if limit), default=None)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the command so far, over all resumes."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def fraction_done(self) -> float:
+        """How much of the budget that is furthest on is used, 0 to 1."""
+        used = [self.step / self.total_steps] if self.total_steps else []
+        used += [self.seconds / self.config.max_seconds] if self.config.max_seconds else []
+        return min(1.0, max(used))
+
+    def stop(self) -> None:
+        """Ask the run to save and end after the call under way, as a signal does."""
+        self._stop = True
+
+    def run(self, display: Display | None = None) -> Iterator[Row]:
+        """Train until a budget is reached or `stop` is called; yields the rows of metrics.csv as they are written.
+
+        A run that reaches its budget ends with validation, row and checkpoint; one that is stopped only saves, and its
+        resumption does what was due at that step.
+        """
+        pace = Pace(self.config, len(self._validation))
+        run_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
+        begun = saved = self.step
+        saved_at = time.monotonic()
+        final = bool(begun) and self._spent(pace)
+        try:
+            while True:
+                row = None
+                if self._row_due(final) and not self._stop:
+                    row = self._close_row(self._validate(pace) if self._validation_due(final) else None, pace)
+                    self.directory.append(row)
+                    yield row
+                improved = row is not None and self._improved(row.validation_loss)
+                due = self.step > saved and (self._stop or self._save_due(saved_at))
+                if due or improved or (final and row):
+                    with pace.saving():
+                        self._save(row.validation_loss if row else None, only_while_best=not (due or final))
+                    saved = self.step
+                    saved_at = time.monotonic() if due else saved_at
+                if display and self.step > begun and not self._stop and self._every(self.config.sample_every):
+                    for text in self._samples():
+                        display.sample(self.step, text)
+                if final or self._stop:
+                    return
+                left = self._seconds_left(pace)
+                windows = self.streams.read(self.step, min(pace.steps(left), self._steps_to_event()))
+                with pace.training(len(windows)):
+                    run_steps(tf.constant(windows), tf.constant(self._time_fraction(left), tf.float64))
+                    final = self._spent(pace)
+                if display:
+                    display.progress(self.step, self._mean_loss(), pace.chars_per_second)
+        finally:
+            self.directory.close()
+
+    def _seconds_left(self, pace: Pace) -> float:
+        """Until training must end for the run to end within max_seconds."""
+        if self.config.max_seconds is None:
+            return math.inf
+        return self.config.max_seconds - pace.seconds_to_finish - self.seconds
+
+    def _time_fraction(self, left: float) -> float:
+        """How much of the time to train is used."""
+        return 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
+
+    def _spent(self, pace: Pace) -> bool:
+        """Whether a budget is reached."""
+        return self._seconds_left(pace) <= 0 or (self.total_steps is not None and self.step >= self.total_steps)
+
+    def _steps_to_event(self) -> int:
+        """Steps to the next one at which something else than training happens."""
+        intervals = [self.config.log_every, self.steps_per_epoch, self._validate_every, self.config.save_every]
+        intervals += [self.config.sample_every] if isinstance(self.config.sample_every, int) else []
+        ends = [interval - self.step % interval for interval in intervals if interval]
+        return min(ends + ([self.total_steps - self.step] if self.total_steps else []))
+
+    def _every(self, interval: int | str | None) -> bool:
+        length = self.steps_per_epoch if interval == EPOCH else interval
+        return isinstance(length, int) and self.step % length == 0
+
+    def _validation_due(self, final: bool) -> bool:
+        return len(self._validation) > 1 and (final or self._every(self._validate_every))
+
+    def _row_due(self, final: bool) -> bool:
+        if not int(self.state.loss_steps):
+            return False  # there is one for this step already
+        return self._validation_due(final) or final or self._every(self.config.log_every) or self._every(EPOCH)
+
+    def _save_due(self, saved_at: float) -> bool:
+        if self.config.save_every is None:
+            return time.monotonic() - saved_at >= SAVE_SECONDS
+        return self._every(self.config.save_every)
+
+    def _improved(self, validation_loss: float | None) -> bool:
+        """Whether this validation is better than those of all checkpoints."""
+        best = self.directory.best_loss
+        return validation_loss is not None and (best is None or validation_loss < best)
+
+    def _mean_loss(self) -> float:
+        return float(self.state.loss_sum) / max(int(self.state.loss_steps), 1)
+
+    def _close_row(self, validation_loss: float | None, pace: Pace) -> Row:
+        """The row of this step; the mean of the losses begins anew."""
+        self._train_loss = self._mean_loss()
+        self.state.loss_sum.assign(0.0)
+        self.state.loss_steps.assign(0)
+        row = Row(
+            step=self.step,
+            epoch=self.step / self.steps_per_epoch,
+            seconds=round(self.seconds, 3),
+            train_loss=self._train_loss,
+            validation_loss=validation_loss,
+            learning_rate=float(self.state.optimizer.learning_rate),
+            chars_per_second=round(pace.chars_per_second, 1),
+        )
+        pace.new_row()
+        return row
+
+    def _validate(self, pace: Pace) -> float:
+        with pace.validating():
+            return self._evaluator.evaluate(self._validation).nats_per_character
+
+    def _samples(self) -> Iterator[str]:
+        """Texts written with the weights as they are, one for each prime."""
+        if self._sampler is None:
+            self._sampler = Sampler(self.model_config, self.vocabulary)
+        self._sampler.model.set_weights(self.model.get_weights())
+        for prime in self.config.sample_prime:
+            yield self._sampler.sample(
+                prime,
+                self.config.sample_length,
+                top_n=self.config.sample_top_n,
+                temperature=self.config.sample_temperature,
+                seed=self.config.seed + self.step,
+                unknown="skip",
+            )
+
+    def _save(self, validation_loss: float | None, only_while_best: bool) -> Path:
+        record = Record(
+            model=self.model_config,
+            train=self.config,
+            vocabulary=self.vocabulary,
+            text=self.text,
+            step=self.step,
+            epoch=self.step / self.steps_per_epoch,
+            seconds=round(self.seconds, 3),
+            train_loss=self._train_loss,
+            validation_loss=validation_loss,
+            only_while_best=only_while_best,
+            init_from=self.init_from,
+        )
+        return self.directory.save(record, self.state.variables())
+
+    def _restore(self, path: Path) -> None:
+        record = read_record(path)
+        checkpoint.restore(path, self.state.variables())
+        self._seconds_before = record.seconds
+        self._train_loss = record.train_loss
+
+
+def _hold_out(ids: Ids, fraction: float) -> tuple[Ids, Ids]:
+    """The part to train on, and the beginning of the last `fraction`, to validate on."""
+    cut = len(ids) - int(len(ids) * fraction)
+    validation = ids[cut:][:VALIDATION_LIMIT]
+    if len(validation) == 1:
+        raise TextError("the validation part is a single character. Use a longer text, or --validation-fraction 0.")
+    return ids[:cut], validation

@@ -1,0 +1,110 @@
+"""Characters and their ids."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import UNKNOWN
+from .errors import ConfigError, TextError, describe_character
+
+Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the vocabulary
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The text's code points, [characters]; lone surrogates keep their numbers."""
+    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+
+
+class Vocabulary:
+    """The characters a model knows; the id of each is its place.
+
+    >>> vocabulary = Vocabulary.from_text("hello")
+    >>> vocabulary.characters
+    'ehlo'
+    >>> vocabulary.decode(vocabulary.encode("hole"))
+    'hole'
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = "".join(characters)
+        if not self.characters:
+            raise TextError("a vocabulary needs at least one character")
+        if len(set(self.characters)) != len(self.characters):
+            raise ConfigError("a vocabulary holds every character once, but some are repeated")
+
+    @classmethod
+    def from_text(cls, text: str) -> Vocabulary:
+        """The text's distinct characters in code-point order."""
+        return cls(sorted(set(text)))
+
+    @classmethod
+    def printable(cls) -> Vocabulary:
+        """`string.printable`: 100 ASCII characters, in Python's order."""
+        return cls(string.printable)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.characters!r})"
+
+    @cached_property
+    def code_points(self) -> npt.NDArray[np.uint32]:
+        """The code point of each id, [V]."""
+        return code_points(self.characters)
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned integer type that holds every id."""
+        return np.min_scalar_type(len(self) - 1)
+
+    @cached_property
+    def _id_of_code_point(self) -> npt.NDArray[np.int32]:
+        table = np.full(int(self.code_points.max()) + 2, -1, dtype=np.int32)  # the last place stands for all above
+        table[self.code_points] = np.arange(len(self), dtype=np.int32)
+        return table
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:
+        """The ids of the text's characters, [characters], in the smallest type that fits.
+
+        unknown: "error" raises TextError for characters outside the vocabulary, "skip" leaves them out.
+        """
+        if unknown not in UNKNOWN:
+            raise ConfigError(f"unknown must be one of {UNKNOWN}, got {unknown!r}")
+        table = self._id_of_code_point
+        points = code_points(text)
+        ids = table[np.minimum(points, len(table) - 1)]
+        known = ids >= 0
+        if known.all():
+            return ids.astype(self.dtype)
+        if unknown == "error":
+            strangers = [chr(point) for point in np.unique(points[~known])]
+            shown = ", ".join(describe_character(c) for c in strangers[:5])
+            more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+            raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use --unknown skip.")
+        return ids[known].astype(self.dtype)
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        """The text of an array of ids."""
+        points = self.code_points[np.asarray(ids, dtype=np.int64)]
+        return points.astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
+
+
+def one_hot(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:
+    """Each id as a row of zeros with a single one: [...] -> [..., vocab_size]."""
+    array = np.asarray(ids)
+    if array.size and (array.min() < 0 or array.max() >= vocab_size):
+        raise ConfigError(f"ids must lie in 0..{vocab_size - 1}, got {array.min()}..{array.max()}")
+    return np.eye(vocab_size, dtype=np.float32)[array]
