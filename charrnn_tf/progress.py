@@ -12,6 +12,8 @@ from rich.text import Text
 from .metrics import Row
 from .training import Trainer
 
+CALLS_TO_BELIEVE = 3  # of the compiled loop before its speed is believed: the first is slower
+
 
 class TrainDisplay:
     """Shows a run's progress, rows and samples."""
@@ -20,7 +22,7 @@ class TrainDisplay:
         self._trainer = trainer
         self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._validation = ""
-        self._first = True
+        self._calls = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
@@ -48,7 +50,9 @@ class TrainDisplay:
             f"Text: {characters:,} characters, {trainer.model_config.vocab_size:,} distinct; the last "
             f"{trainer.validation_characters:,} are for validation."
         )
-        for layer in model.layers:
+        if not trainer.model_config.embedding_size:
+            self.say(f"  {'one-hot':<12} {'':<12} {trainer.model_config.vocab_size:>7} {0:>11,}")
+        for layer in model.layers[1:]:
             shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
             self.say(f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}")
         self.say(f"Model: {parameters:,} parameters, {characters / parameters:.2g} characters of text for each.")
@@ -69,8 +73,8 @@ class TrainDisplay:
     def progress(self, step: int, loss: float, chars_per_second: float) -> None:
         """Move the living line on."""
         trainer = self._trainer
-        if self._first and chars_per_second:
-            self._first = False
+        self._calls += 1
+        if self._calls == CALLS_TO_BELIEVE:
             self.say(f"Expected to end after {_duration(self._expected(chars_per_second))}.")
         epoch = trainer.step / trainer.steps_per_epoch
         line = f"epoch {epoch:.2f} step {step:,} loss {loss:.3f}{self._validation} {chars_per_second:,.0f} char/s"

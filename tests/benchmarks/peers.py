@@ -1,0 +1,240 @@
+"""The other side of each comparison: what people run today, written plainly. Prints one number, or one a line.
+
+    python tests/benchmarks/peers.py PART [ARGUMENT]...
+
+PyTorch parts need torch; `tf1-notebook` needs tf_keras.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import string
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+V = 83  # distinct characters of Anna Karenina
+
+
+def _median_seconds(step: Callable[[], object], steps: int, warm_up: int = 2) -> float:
+    times = []
+    for _ in range(steps + warm_up):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[warm_up:])
+
+
+def _notebook_network(cell: str, hidden: int, layers: int = 2, vocab: int = V):
+    """The PyTorch notebooks' network: recurrent layers with dropout, dropout, dense."""
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            recurrent = nn.LSTM if cell == "lstm" else nn.GRU
+            self.recurrent = recurrent(vocab, hidden, layers, dropout=0.5 if layers > 1 else 0.0, batch_first=True)
+            self.dropout = nn.Dropout(0.5)
+            self.dense = nn.Linear(hidden, vocab)
+
+        def forward(self, x, state):
+            outputs, state = self.recurrent(x, state)
+            return self.dense(self.dropout(outputs).reshape(-1, hidden)), state
+
+    return Network()
+
+
+def torch_step(
+    cell: str = "lstm",
+    precision: str = "float32",
+    hidden: str = "512",
+    layers: str = "2",
+    batch: str = "128",
+    window: str = "100",
+) -> None:
+    """Seconds a training step in PyTorch, the notebooks' way: one-hot, clip 5, Adam."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(2)
+    H, L, B, T = int(hidden), int(layers), int(batch), int(window)
+    network = _notebook_network(cell, H, L)
+    optimizer, loss_of = torch.optim.Adam(network.parameters(), lr=0.001), nn.CrossEntropyLoss()
+    ids = torch.randint(0, V, (B, T + 1))
+    zero = torch.zeros(L, B, H)
+    state = [zero if cell == "gru" else (zero, zero.clone())]
+
+    def step() -> None:
+        x = nn.functional.one_hot(ids[:, :-1], V).float()
+        before = state[0].detach() if cell == "gru" else tuple(part.detach() for part in state[0])
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits, after = network(x, before)
+        state[0] = after.float() if cell == "gru" else tuple(part.float() for part in after)
+        loss_of(logits.float(), ids[:, 1:].reshape(-1)).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5)
+        optimizer.step()
+
+    print(_median_seconds(step, 5))
+
+
+def torch_sample(length: str = "1000") -> None:
+    """Characters a second of the notebooks' `predict` called in a Python loop, top 5."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(2)
+    network = _notebook_network("lstm", 512).eval()
+
+    def predict(character: int, state: tuple) -> tuple[int, tuple]:
+        x = np.zeros((1, 1, V), np.float32)
+        x[0, 0, character] = 1
+        logits, state = network(torch.from_numpy(x), tuple(part.data for part in state))
+        chances, ids = nn.functional.softmax(logits, dim=1).data.topk(5)
+        chances = chances.numpy().squeeze()
+        return int(np.random.choice(ids.numpy().squeeze(), p=chances / chances.sum())), state
+
+    character, state = 0, (torch.zeros(2, 1, 512), torch.zeros(2, 1, 512))
+    for count in (100, int(length)):
+        begin = time.perf_counter()
+        for _ in range(count):
+            character, state = predict(character, state)
+    print(count / (time.perf_counter() - begin))
+
+
+def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", window: str = "25") -> None:
+    """The Sherlock tutorial's training in PyTorch: characters a second of the last epoch, then nats of each epoch."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    size, T = len(string.printable), int(window)
+    with open(path, encoding="utf-8") as file:
+        text = [c for c in file.read() if c in string.printable][: int(characters)]
+    ids = torch.tensor([string.printable.index(c) for c in text])
+    embedding, gru, dense = nn.Embedding(size, size), nn.GRU(size, size), nn.Linear(size, size)
+    parameters = [*embedding.parameters(), *gru.parameters(), *dense.parameters()]
+    optimizer, loss_of = torch.optim.Adam(parameters, lr=0.005), nn.CrossEntropyLoss()
+    begins, nats, speed = range(0, len(ids) - T, T), [], 0.0
+    for _ in range(int(epochs)):
+        begin, total = time.perf_counter(), 0.0
+        for start in begins:
+            state, loss = torch.zeros(1, 1, size), torch.zeros(())
+            optimizer.zero_grad()
+            for place in range(start, start + T):
+                outputs, state = gru(embedding(ids[place].view(1, -1)).view(1, 1, -1), state)
+                loss = loss + loss_of(dense(outputs.view(1, -1)), ids[place + 1].view(1))
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        speed = len(begins) * T / (time.perf_counter() - begin)
+        nats.append(total / (len(begins) * T))
+    print(speed, *nats, sep="\n")
+
+
+def keras_step(cell: str = "lstm") -> None:
+    """Seconds a step of the notebook preset's model with plain Keras layers in a `tf.function`, clip 5, Adam."""
+    import keras
+    import tensorflow as tf
+
+    ids = keras.Input(batch_shape=(128, 100), dtype="int32")
+    x = keras.ops.one_hot(ids, V)
+    for _ in range(2):
+        layer = keras.layers.LSTM if cell == "lstm" else keras.layers.GRU
+        x = keras.layers.Dropout(0.5)(layer(512, return_sequences=True, stateful=True)(x))
+    model = keras.Model(ids, keras.layers.Dense(V)(x))
+    optimizer = keras.optimizers.Adam(0.001)
+    window = tf.constant(np.random.randint(0, V, (128, 101)), tf.int32)
+
+    @tf.function
+    def step() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits = model(window[:, :-1], training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(window[:, 1:], logits))
+        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, model.trainable_variables), 5.0)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    print(_median_seconds(lambda: step().numpy(), 5))
+
+
+def keras_tutorial(path: str, epochs: str = "1", steps: str = "0") -> None:
+    """TensorFlow's tutorial under Keras `fit`: seconds a step, then the mean loss of each epoch; a few steps if given."""
+    import keras
+    import tensorflow as tf
+
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    characters = sorted(set(text))
+    ids = np.array([characters.index(c) for c in text], np.int32)
+    model = keras.Sequential([
+        keras.Input((100,), dtype="int32"),
+        keras.layers.Embedding(len(characters) + 1, 256),
+        keras.layers.GRU(1024, return_sequences=True),
+        keras.layers.Dense(len(characters) + 1),
+    ])  # fmt: skip
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    rows = ids[: len(ids) // 101 * 101].reshape(-1, 101)[: int(steps) * 64 or None]
+    data = tf.data.Dataset.from_tensor_slices((rows[:, :-1], rows[:, 1:])).shuffle(10_000, seed=0).batch(64, True)
+    ends: list[float] = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            ends.append(time.perf_counter())
+
+    history = model.fit(data, epochs=int(epochs), verbose=0, callbacks=[Clock()])
+    print(statistics.median(np.diff(ends)[1:]), *history.history["loss"], sep="\n")
+
+
+def tf1_notebook(path: str, epochs: str = "1") -> None:
+    """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds a step, then the mean loss of each epoch."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    v1.disable_eager_execution()
+    v1.set_random_seed(1)
+    H, B, T = 128, 10, 50
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    characters = sorted(set(text))
+    ids = np.array([characters.index(c) for c in text], np.int32)
+    rows = ids[: len(ids) // (B * T) * B * T].reshape(B, -1)
+    x, y = v1.placeholder(tf.int32, (B, T)), v1.placeholder(tf.int32, (B, T))
+    drop = [v1.nn.rnn_cell.DropoutWrapper(v1.nn.rnn_cell.BasicLSTMCell(H), output_keep_prob=0.5) for _ in range(2)]
+    cell = v1.nn.rnn_cell.MultiRNNCell(drop)
+    zero = cell.zero_state(B, tf.float32)
+    outputs, last = v1.nn.dynamic_rnn(cell, tf.one_hot(x, len(characters)), initial_state=zero)
+    kernel = v1.Variable(v1.truncated_normal((H, len(characters)), stddev=0.1))
+    logits = tf.matmul(tf.reshape(outputs, (-1, H)), kernel) + v1.Variable(tf.zeros(len(characters)))
+    targets = tf.reshape(tf.one_hot(y, len(characters)), (-1, len(characters)))
+    loss = tf.reduce_mean(v1.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=logits))
+    gradients, _ = tf.clip_by_global_norm(tf.gradients(loss, v1.trainable_variables()), 5.0)
+    update = v1.train.AdamOptimizer(0.01).apply_gradients(zip(gradients, v1.trainable_variables(), strict=True))
+    means, seconds = [], 0.0
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        for _ in range(int(epochs)):
+            state, losses, begin = session.run(zero), [], time.perf_counter()
+            for start in range(0, rows.shape[1], T):
+                window = rows[:, start : start + T]
+                wrapped = np.concatenate([window[:, 1:], window[:, :1]], axis=1)  # as the notebook's last target is
+                value, state, _ = session.run([loss, last, update], {x: window, y: wrapped, zero: state})
+                losses.append(value)
+            seconds = (time.perf_counter() - begin) / len(losses)
+            means.append(float(np.mean(losses)))
+    print(seconds, *means, sep="\n")
+
+
+PARTS = {
+    name.replace("_", "-"): part for name, part in list(globals().items()) if name.startswith(("torch_", "keras_", "tf1_"))
+}
+
+if __name__ == "__main__":
+    PARTS[sys.argv[1]](*sys.argv[2:])

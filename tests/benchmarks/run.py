@@ -1,0 +1,152 @@
+"""Measures one row of README's tables and appends it to a file.
+
+    python tests/benchmarks/run.py ROW [--runs 5] [--text anna.txt] [--seed N] [--append results.jsonl]
+
+Where a row has two sides they run in turn, each as a process of its own, and the ratio is that of the medians. Rows that
+train on a text need --text. Without a row the names are listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+# Comparisons: row -> (our part and its arguments, the other side's, whether more is better)
+SPEED: dict[str, tuple[list[str], list[str], bool]] = {
+    "step-notebook": (["train-step", "notebook"], ["torch-step"], False),
+    "step-notebook-keras": (["train-step", "notebook"], ["keras-step"], False),
+    "step-constant-window": (["train-step", "notebook"], ["ours", "constant-window", "notebook"], False),
+    "step-notebook-gru": (["train-step", "notebook", "14", "44", "--cell", "gru"], ["torch-step", "gru"], False),
+    "step-tf-tutorial": (["train-step", "tf-tutorial"], ["keras-tutorial", "{text}", "1", "12"], False),
+    "step-notebook-tf1": (["train-step", "notebook-tf1", "200", "1200", "--keep", "1"], ["tf1-notebook", "{text}"], False),
+    "step-sherlock": (
+        ["train-step", "sherlock", "400", "8400", "--limit-chars", "300000"], ["torch-sherlock", "{text}"], False,
+    ),
+    "sample-1": (["sample", "1"], ["torch-sample"], True),
+    "sample-16": (["sample", "16"], ["torch-sample"], True),
+}  # fmt: skip
+
+
+def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
+    """Both sides of a comparison in turn."""
+    ours, peer, more_is_better = SPEED[row]
+    peer = [part.format(text=text) for part in peer]
+    sides: dict[str, list[float]] = {"ours": [], "peer": []}
+    for _ in range(runs):
+        sides["ours"].append(_number("ours", ours))
+        sides["peer"].append(_number("ours" if peer[0] == "ours" else "peers", peer[1:] if peer[0] == "ours" else peer))
+    if row == "step-sherlock":  # the tutorial's side is counted in characters a second
+        sides["peer"] = [25 / speed for speed in sides["peer"]]
+    medians = {side: statistics.median(values) for side, values in sides.items()}
+    ratio = medians["ours"] / medians["peer"] if more_is_better else medians["peer"] / medians["ours"]
+    return {"medians": medians, "times_as_fast": ratio, **sides}
+
+
+def _number(script: str, part: list[str]) -> float:
+    """The first number that a part prints."""
+    done = subprocess.run([sys.executable, str(HERE / f"{script}.py"), *part], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[0])
+
+
+def _train(text: str, *flags: str) -> list[dict[str, str]]:
+    """The rows of metrics.csv of a run through the command."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run([sys.executable, "-m", "charrnn_tf", "train", text, "--checkpoint-dir", directory, *flags],
+                       check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+        with open(Path(directory) / "metrics.csv", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+def notebook(text: str, seed: int, init: str = "wide", steps: str = "139") -> dict[str, Any]:
+    """Validation losses of `--preset notebook` at steps 130, 139 and 715."""
+    rows = _train(text, "--preset", "notebook", "--init", init, "--seed", str(seed), "--max-steps", steps,
+                  "--validate-every", "65")  # fmt: skip
+    losses = {row["step"]: float(row["validation_loss"]) for row in rows if row["validation_loss"]}
+    return {step: losses[step] for step in ("130", "139", "715") if step in losses}
+
+
+def sherlock(text: str, seed: int) -> dict[str, Any]:
+    """Mean training loss of each of 40 epochs, ours and the tutorial's way in PyTorch, on the first 10,000 characters."""
+    rows = _train(text, "--preset", "sherlock", "--seed", str(seed), "--log-every", "1000000")
+    arguments = [sys.executable, str(HERE / "peers.py"), "torch-sherlock", text, "10000", "40"]
+    peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
+    return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
+
+
+def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
+    """Mean training loss of both epochs, ours and the TensorFlow 1 graph's."""
+    rows = _train(text, "--preset", "notebook-tf1", "--seed", str(seed), "--log-every", "1000000")
+    arguments = [sys.executable, str(HERE / "peers.py"), "tf1-notebook", text, "2"]
+    peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
+    return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
+
+
+def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
+    """Mean training loss of the first epoch, ours and the tutorial's model under Keras `fit`."""
+    rows = _train(text, "--preset", "tf-tutorial", "--seed", str(seed), "--epochs", "1", "--log-every", "1000000")
+    arguments = [sys.executable, str(HERE / "peers.py"), "keras-tutorial", text, "1"]
+    peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
+    return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
+
+
+LEARNING: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "notebook-139": notebook,
+    "notebook-139-pytorch": lambda text, seed: notebook(text, seed, "pytorch"),
+    "notebook-715": lambda text, seed: notebook(text, seed, steps="715"),
+    "sherlock": sherlock,
+    "notebook-tf1": notebook_tf1,
+    "tf-tutorial": tf_tutorial,
+}
+
+
+def machine() -> str:
+    """The processor's name and how many cores there are."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    kinds = [kind for kind in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if kind in flags]
+    return f"{names[0]}, {len(names)} cores, {' '.join(kinds)}"
+
+
+def main() -> None:
+    """Measure the row that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("row", nargs="?", choices=[*SPEED, *LEARNING])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--text")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--append")
+    asked = parser.parse_args()
+    if asked.row is None:
+        return print(*SPEED, *LEARNING, sep="\n")
+    if asked.row in LEARNING and not asked.text:
+        parser.error(f"{asked.row} needs --text")
+    figures = (
+        compare(asked.row, asked.runs, asked.text) if asked.row in SPEED else LEARNING[asked.row](asked.text, asked.seed)
+    )
+    date = time.strftime("%Y-%m-%d")
+    line = json.dumps({"row": asked.row, "date": date, "machine": machine(), "seed": asked.seed, **figures})
+    print(line)
+    if asked.append:
+        with open(asked.append, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
