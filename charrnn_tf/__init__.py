@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config import ModelConfig as ModelConfig
     from .config import TrainConfig as TrainConfig
+    from .config import preset as preset
     from .corpus import load_text as load_text
     from .evaluation import evaluate as evaluate
     from .model import build_model as build_model
@@ -28,6 +29,7 @@ _HOME = {
     "windows": "batches",
     "ModelConfig": "config",
     "TrainConfig": "config",
+    "preset": "config",
     "build_model": "model",
     "Trainer": "training",
     "latest_checkpoint": "record",

@@ -163,6 +163,22 @@ def resolve(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any]) -> d
     return settings
 
 
+def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
+    """The settings of a preset for a vocabulary of a size, with some of them changed.
+
+    >>> model_config, train_config = preset("notebook", 83, epochs=5)
+    >>> model_config.hidden_size, train_config.batch_size, train_config.epochs
+    (512, 128, 5)
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    for change in changes:
+        if change not in (*MODEL_OPTIONS, *TRAIN_OPTIONS):
+            raise ConfigError(f"there is no setting {change!r}")
+    model, train = split(resolve(name, {}, changes))
+    return ModelConfig(vocab_size=vocab_size, **model), TrainConfig(**train)
+
+
 def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings by name -> those of ModelConfig and those of TrainConfig."""
     model = {name: settings[name] for name in MODEL_OPTIONS if name in settings}

@@ -67,7 +67,7 @@ class Evaluator:
     def __init__(self, model: keras.Model, config: ModelConfig, shards: int = 2) -> None:
         self.config = config
         self.shards = shards
-        self._score = tf.function(self._score_window, reduce_retracing=True)
+        self._score = tf.function(self._score_window, autograph=False, reduce_retracing=True)
         self.model = model
 
     def evaluate(self, ids: Ids, most_streams: int = MOST_STREAMS) -> Evaluation:

@@ -164,4 +164,4 @@ class _Untracked:
 
 
 def _function(function: Any, arguments: dict[str, Any]) -> Any:
-    return tf.function(function).get_concrete_function(**arguments)
+    return tf.function(function, autograph=False).get_concrete_function(**arguments)

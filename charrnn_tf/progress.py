@@ -45,7 +45,7 @@ class TrainDisplay:
         trainer = self._trainer
         config, model = trainer.config, trainer.model
         parameters = model.count_params()
-        characters = len(trainer.streams.ids) + trainer.validation_characters
+        characters = trainer.text.characters
         self.say(
             f"Text: {characters:,} characters, {trainer.model_config.vocab_size:,} distinct; the last "
             f"{trainer.validation_characters:,} are for validation."

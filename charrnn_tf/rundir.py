@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import checkpoint, record
 from .checkpoint import INDEX, METRICS
 from .errors import CheckpointError, reason
-from .metrics import MetricsFile, Row
+from .metrics import MetricsFile
 from .record import Record, iteration, list_checkpoints, read_record
 
 
@@ -32,9 +34,7 @@ class RunDirectory:
         except OSError as error:
             raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
         self.records = {path: read_record(path) for path in list_checkpoints(self.path)}
-        self._metrics = MetricsFile(
-            self.path / METRICS, keep_to_step=max((r.step for r in self.records.values()), default=0)
-        )
+        self._metrics: MetricsFile | None = None
 
     def _signs_of_a_run(self) -> list[Path]:
         files = [self.path / name for name in (METRICS, INDEX)]
@@ -45,21 +45,24 @@ class RunDirectory:
         """The lowest validation loss among the saved."""
         return min((r.validation_loss for r in self.records.values() if r.validation_loss is not None), default=None)
 
-    def append(self, row: Row) -> None:
-        """Add a row to metrics.csv."""
-        self._metrics.append(row)
+    @contextmanager
+    def metrics(self, step: int) -> Iterator[MetricsFile]:
+        """The metrics.csv of a run that goes on from a step, open until the run ends."""
+        self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
+        try:
+            yield self._metrics
+        finally:
+            self._metrics.close()
+            self._metrics = None
 
     def save(self, saved: Record, variables: dict[str, Any]) -> Path:
         """Write a checkpoint, all rows before it being on the disk, and remove what need not be kept."""
-        self._metrics.to_disk()
+        if self._metrics:
+            self._metrics.to_disk()
         path = checkpoint.write(self.path, saved, variables)
         self.records[path] = saved
         self._prune()
         return path
-
-    def close(self) -> None:
-        """Close metrics.csv."""
-        self._metrics.close()
 
     def _prune(self) -> None:
         """Keep the newest `keep`, the best and the latest; what was saved only for being best goes when it no longer is."""

@@ -102,13 +102,15 @@ class Sampler:
         whole, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         self._read = tf.function(
             lambda ids, state: read_prime(self.model, ids, state),
+            autograph=False,
             input_signature=[tf.TensorSpec([batch_size, None], tf.int32), states],
         )
         self._generate = tf.function(
             lambda *arguments: generate(self.model, *arguments),
+            autograph=False,
             input_signature=[ids, states, whole, whole, whole, real, real, tf.TensorSpec([], tf.int64)],
         )
-        self._predict = tf.function(self._one_step, input_signature=[ids, states])
+        self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, batch_size: int = 1) -> Sampler:

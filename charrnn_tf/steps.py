@@ -130,7 +130,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
             variable.assign(value)
 
     windows = tf.TensorSpec([None, config.batch_size, config.num_steps + 1], tf.int32)
-    return tf.function(run_steps).get_concrete_function(windows, tf.TensorSpec([], tf.float64))
+    return tf.function(run_steps, autograph=False).get_concrete_function(windows, tf.TensorSpec([], tf.float64))
 
 
 def _seed(config: TrainConfig, step: Tensor, purpose: str) -> Tensor:

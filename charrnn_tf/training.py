@@ -151,12 +151,12 @@ class Trainer:
         begun = saved = self.step
         saved_at = time.monotonic()
         final = bool(begun) and self._spent(pace)
-        try:
+        with self.directory.metrics(begun) as metrics:
             while True:
                 row = None
                 if self._row_due(final) and not self._stop:
                     row = self._close_row(self._validate(pace) if self._validation_due(final) else None, pace)
-                    self.directory.append(row)
+                    metrics.append(row)
                     yield row
                 improved = row is not None and self._improved(row.validation_loss)
                 due = self.step > saved and (self._stop or self._save_due(saved_at))
@@ -177,8 +177,6 @@ class Trainer:
                     final = self._spent(pace)
                 if display:
                     display.progress(self.step, self._mean_loss(), pace.chars_per_second)
-        finally:
-            self.directory.close()
 
     def _seconds_left(self, pace: Pace) -> float:
         """Until training must end for the run to end within max_seconds."""

@@ -1,0 +1,45 @@
+"""Every Python call of TUTORIALS.md runs, table by table, on a small text with small models."""
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+import charrnn_tf as cr
+from charrnn_tf.config import MODEL_OPTIONS, PRESETS, TRAIN_OPTIONS
+
+PAGE = (Path(__file__).parents[1] / "TUTORIALS.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
+STEPS = ("text", "vocabulary", "encode", "batches", "define", "train", "watch", "load", "sample|write", "weights")
+
+
+def rows(section):
+    lines = [line for line in SECTIONS[section].splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_python_calls_run(section, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("anna.txt").write_text(cr.load_text()[:15_000], encoding="utf-8")
+    monkeypatch.setattr(cr, "preset", functools.partial(cr.preset, hidden_size=8, max_steps=4, batch_size=2, save_every=2))
+    names = {"cr": cr}
+    for _, _, call in rows(section):
+        if call:
+            exec(call.strip("`"), names)
+    assert names["losses"]
+    assert len(names["written"]) >= 100
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_step_is_left_out(section):
+    steps = " ".join(step for step, _, _ in rows(section))
+    assert not [step for step in STEPS if not re.search(step, steps)]
+
+
+def test_options_in_commands_exist():
+    known = {name.replace("_", "-") for name in (*MODEL_OPTIONS, *TRAIN_OPTIONS)}
+    known |= {"preset", "init-from", "checkpoint-dir", "checkpoint", "prime", "length", "top-n", "temperature", "output"}
+    assert set(re.findall(r"--([a-z][a-z0-9-]+)", PAGE)) <= known | {"num-samples"}
+    assert {name for name in PRESETS if f"--preset {name}" in PAGE} == set(PRESETS) - {"default"}
