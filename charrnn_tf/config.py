@@ -32,9 +32,9 @@ class ModelConfig:
 
     vocab_size: int  # V, distinct characters
     cell: str = "lstm"  # "lstm" or "gru"
-    hidden_size: int = 512  # H, units in each recurrent layer
-    num_layers: int = 1  # L
-    dropout: float = 0.0  # after each recurrent layer, training only
+    hidden_size: int = 256  # H, units in each recurrent layer
+    num_layers: int = 2  # L
+    dropout: float = 0.2  # after each recurrent layer, training only
     embedding_size: int = 0  # E; 0: characters enter as one-hot rows
     init: str = "keras"  # how weights begin; `model.initialize` tells what each name means
 
@@ -129,14 +129,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "sherlock": {
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 10_000, "cell": "gru", "hidden_size": 100,
-        "num_layers": 1, "embedding_size": 100, "init": "pytorch", "batch_size": 1, "num_steps": 25,
+        "num_layers": 1, "dropout": 0.0, "embedding_size": 100, "init": "pytorch", "batch_size": 1, "num_steps": 25,
         "learning_rate": 0.005, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 40,
         "validation_fraction": 0.0, "sample_every": EPOCH, "sample_prime": ("I",), "sample_length": 100,
         "sample_top_n": 0,
     },
     "tf-tutorial": {
-        "cell": "gru", "hidden_size": 1024, "num_layers": 1, "embedding_size": 256, "batch_size": 64, "num_steps": 100,
-        "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20,
+        "cell": "gru", "hidden_size": 1024, "num_layers": 1, "dropout": 0.0, "embedding_size": 256, "batch_size": 64,
+        "num_steps": 100, "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20,
         "validation_fraction": 0.0, "sample_top_n": 0,
     },
 }  # fmt: skip
