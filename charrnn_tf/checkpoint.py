@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import tensorflow as tf
 
 from .errors import CheckpointError, reason
 from .model import build_model, weights
-from .record import CONFIG, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json
+from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json
 
 INDEX, METRICS = "checkpoint", "metrics.csv"
 
@@ -57,9 +58,10 @@ def write(
         _to_disk(directory)
         write_index(directory)
         reached("indexed")
-    except (OSError, tf.errors.OpError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        why = reason(error) if isinstance(error, OSError) else error.message
+    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a character that UTF-8 can't hold
+        with suppress(OSError):
+            clean(directory)
+        why = reason(error) if isinstance(error, OSError) else str(error)
         raise CheckpointError(f"can't save {str(target)!r}: {why}. Make room or choose another --checkpoint-dir.") from error
     return target
 
@@ -79,12 +81,12 @@ def write_index(directory: Path) -> None:
 
 def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
     """Read everything that `write` saved into the same variables, with nothing left over on either side."""
-    _read(path, variables).assert_consumed()
+    _read(path, variables, lambda status: status.assert_consumed())
 
 
 def restore_weights(path: str | Path, model: keras.Model) -> None:
     """Read only the weights of a checkpoint into a model of any batch size."""
-    _read(path, {"weights": weights(model)}).expect_partial().assert_existing_objects_matched()
+    _read(path, {"weights": weights(model)}, lambda status: status.expect_partial().assert_existing_objects_matched())
 
 
 def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Record]:
@@ -95,10 +97,10 @@ def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Reco
     return model, record
 
 
-def _read(path: str | Path, variables: Mapping[str, Any]) -> Any:
+def _read(path: str | Path, variables: Mapping[str, Any], check: Callable[[Any], object]) -> None:
     try:
-        return tf.train.Checkpoint(**variables).read(str(Path(path) / VARIABLES))
-    except (tf.errors.OpError, ValueError) as error:
+        check(tf.train.Checkpoint(**variables).read(str(Path(path) / VARIABLES)))
+    except (tf.errors.OpError, ValueError, AssertionError) as error:
         first_line = str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
 
@@ -116,6 +118,8 @@ def clean(directory: Path) -> None:
     """Mend what a killed run left: a checkpoint about to be replaced comes back, what is half written goes."""
     for path in directory.glob(".i*_l*.*"):
         name, state = path.name[1:].split(".", 1)
+        if not NAME.fullmatch(name) or state not in ("partial", "replaced", "removed"):
+            continue
         if state == "replaced" and not (directory / name).exists():
             path.rename(directory / name)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import signal
@@ -84,7 +85,7 @@ def train(
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     file = settings.read_settings(config_file) if config_file else {}
     preset = preset or file.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     file.pop("preset", None)
     if resume:
@@ -183,10 +184,10 @@ def sample(
     record = read_record(path)
     prime = load_text(prime_file) if prime_file is not None else prime
     known = record.vocabulary.encode(prime, draw["unknown"])
-    if seed is None:
-        seed = secrets.randbelow(2**31)
-        click.echo(f"Seed: {seed}", err=True)
     with _output(output) as write:
+        if seed is None:
+            seed = secrets.randbelow(2**31)
+            click.echo(f"Seed: {seed}", err=True)
         sampler = _sampler(path, num_samples)
         if not interactive:
             return _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
@@ -201,7 +202,7 @@ def sample(
                 click.echo(f"Error: {error}", err=True)
                 continue
             _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
-            seed += 1
+            seed = (seed + 1) % 2**63
 
 
 def _sampler(path: Path, num_samples: int) -> Sampler:
@@ -214,10 +215,11 @@ def _sampler(path: Path, num_samples: int) -> Sampler:
 def _write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:
     """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own."""
     texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
+    chunks = sampler.chunks(prime, **draw)
     if sampler.batch_size > 1:
         write("--- sample 1 ---\n")
     write(prime)
-    for pieces in sampler.chunks(prime, **draw):
+    for pieces in chunks:
         for text, piece in zip(texts, pieces, strict=True):
             text.add(piece)
         write(texts[0].take())
@@ -257,17 +259,22 @@ def _output(path: str | None) -> Iterator[Callable[[str], None]]:
     if path is None:
         yield lambda text: click.echo(text, nl=False)
         return
-    beside = Path(path).with_name(f".{Path(path).name}.partial")
+    target = Path(path)
+    special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
     try:
-        if Path(path).is_dir():
-            raise IsADirectoryError(21, "is a directory")
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            yield lambda text: (file.write(text), None)[1]
-        beside.replace(path)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        beside = target if special else target.with_name(f".{target.name}.partial")
+        try:
+            with open(beside, "w", encoding="utf-8", newline="") as file:
+                yield lambda text: (file.write(text), None)[1]
+            if not special:
+                beside.replace(target)
+        finally:
+            if not special:
+                beside.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @cli.command()

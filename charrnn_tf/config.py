@@ -39,9 +39,9 @@ class ModelConfig:
     init: str = "keras"  # how weights begin; `model.initialize` tells what each name means
 
     def __post_init__(self) -> None:
-        _whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
-        _whole(self, "embedding_size", least=0)
-        _number(self, "dropout", least=0, below=1)
+        check_whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
+        check_whole(self, "embedding_size", least=0)
+        check_number(self, "dropout", least=0, below=1)
         _choice(self, cell=CELLS, init=INITS)
 
 
@@ -82,16 +82,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
-        _whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
-        _whole(self, "seed", "sample_top_n", least=0)
-        _whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
+        check_whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
+        check_whole(self, "seed", "sample_top_n", least=0)
+        check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
         if self.sample_every != EPOCH:
-            _whole(self, "sample_every", least=1, optional=True)
-        _number(self, "max_seconds", above=0, optional=True)
-        _number(self, "learning_rate", "gamma", above=0)
-        _number(self, "clip_norm", "sample_temperature", least=0)
-        _number(self, "state_reset", least=0, most=1)
-        _number(self, "validation_fraction", least=0, below=1)
+            check_whole(self, "sample_every", least=1, optional=True)
+        check_number(self, "max_seconds", above=0, optional=True)
+        check_number(self, "learning_rate", "gamma", above=0)
+        check_number(self, "clip_norm", "sample_temperature", least=0)
+        check_number(self, "state_reset", least=0, most=1)
+        check_number(self, "validation_fraction", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
         if self.seed >= 2**63:
             raise ConfigError(f"seed must be below 2**63, got {self.seed}")
@@ -221,7 +221,8 @@ def from_json(kind: type[Config], data: Any, where: str) -> Config:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def _whole(config: object, *names: str, least: int, optional: bool = False) -> None:
+def check_whole(config: object, *names: str, least: int, optional: bool = False) -> None:
+    """Raise ConfigError unless these attributes are whole numbers of at least `least` (or None, where optional)."""
     for name in names:
         value = getattr(config, name)
         if optional and value is None:
@@ -230,7 +231,7 @@ def _whole(config: object, *names: str, least: int, optional: bool = False) -> N
             raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def _number(
+def check_number(
     config: object,
     *names: str,
     least: float = -math.inf,
@@ -239,6 +240,7 @@ def _number(
     below: float = math.inf,
     optional: bool = False,
 ) -> None:
+    """Raise ConfigError unless these attributes are finite numbers within the bounds (or None); make them floats."""
     bounds = {"at least": least, "above": above, "at most": most, "below": below}
     wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound))
     for name in names:
@@ -258,6 +260,6 @@ def _choice(config: object, **choices: tuple[str, ...]) -> None:
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise ConfigError(f"{name} must be a list of texts, got {value!r}")
     return tuple(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,12 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
     anything else there raises ConfigError, and so does a place that can't be written.
     """
     output = Path(output)
+    if os.path.lexists(output) and not os.path.isfile(output / "saved_model.pb"):
+        raise ConfigError(f"{str(output)!r} is there already and is no SavedModel. Remove it, or choose another --output.")
     model, record = load_model(checkpoint)
     module = _Module(model, record.model, record.vocabulary)
     beside = output.with_name(f".{output.name}.partial")
     try:
-        if output.exists() and not (output / "saved_model.pb").is_file():
-            raise ConfigError(
-                f"{str(output)!r} is there already and is no SavedModel. Remove it, or choose another --output."
-            )
         shutil.rmtree(beside, ignore_errors=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, str(beside), signatures=module.signatures(), options=options)
@@ -106,8 +105,9 @@ class _Module(tf.Module):
         ids = tf.pad(moved, [[0, 0], [1, 0]], constant_values=-1)
         state = read_prime(self._model.model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
         last = tf.where(ids[:, -1] >= 0, ids[:, -1], self._start)
-        zero, length = tf.constant(0), tf.maximum(length, 0)
-        written, _ = generate(self._model.model, last, state, zero, length, top_n, top_p, temperature, seed)
+        count = tf.maximum(length, 1)  # no array of no characters: it would have no shape
+        written, _ = generate(self._model.model, last, state, tf.constant(0), count, top_n, top_p, temperature, seed)
+        written = written[: tf.maximum(length, 0)]
         return {"text": tf.strings.join([self.decode(encoded["ids"])["text"], self.decode(tf.transpose(written))["text"]])}
 
     def score(self, text: Tensor) -> dict[str, Tensor]:

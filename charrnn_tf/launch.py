@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ def begin(
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
+    if initial and overwrite and initial[0].parent == Path(directory).resolve():
+        raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from!r}. Use another --checkpoint-dir.")
     corpus = load_corpus(
         text,
         vocabulary=initial[1].vocabulary if initial else train_config.vocabulary,
@@ -44,7 +47,7 @@ def begin(
 
 def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_settings: dict[str, Any]) -> tuple[Path, Record]:
     """The path and the record of the checkpoint to begin with; of its model's shape only dropout may change."""
-    path = Path(init_from) if (Path(init_from) / CONFIG).is_file() else latest_checkpoint(init_from)
+    path = _initial_path(init_from)
     record = read_record(path)
     for name, value in model_settings.items():
         if name not in ("dropout", "init") and value != getattr(record.model, name):
@@ -58,11 +61,20 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
     return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
 
 
+def _initial_path(init_from: str) -> Path:
+    """The checkpoint that a path of a checkpoint or of a run's folder means."""
+    path = Path(init_from)
+    return (path if os.path.isfile(path / CONFIG) else latest_checkpoint(path)).resolve()
+
+
 def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, started: float) -> Trainer:
     """A trainer that goes on with the run in a folder."""
     record = read_record(latest_checkpoint(directory))
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
-    for name, value in [*asked.items(), ("init_from", init_from)]:
+    initial = str(Path(init_from).resolve()) if init_from else None
+    if initial and initial == str(Path(record.init_from or "").parent):  # the folder that the checkpoint was in
+        initial = record.init_from
+    for name, value in [*asked.items(), ("init_from", initial)]:
         if value is not None and name not in RESUMABLE and value != saved[name]:
             raise ConfigError(
                 f"{_option(name)} {value} can't change on --resume: the run in {directory!r} has {saved[name]}. Leave it "

@@ -61,10 +61,13 @@ class MetricsFile:
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a metrics.csv. Raises CheckpointError for a file that can't be read or is none."""
+    """The rows of a metrics.csv, but for a last one that is cut short.
+
+    Raises CheckpointError for a file that can't be read or is none.
+    """
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(line for line in file if line.endswith("\n"))
             if next(reader, None) != COLUMNS:
                 raise ValueError(f"its first line is not {','.join(COLUMNS)}")
             return [_row(cells) for cells in reader]
@@ -78,5 +81,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _row(cells: list[str]) -> Row:
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"a row has {len(cells)} cells instead of {len(COLUMNS)}")
     step, *numbers = cells
     return Row(int(step), *(float(cell) if cell else None for cell in numbers))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from .config import (
     ModelConfig,
     TrainConfig,
 )  # fmt: skip
-from .errors import CharRNNError
+from .errors import CharRNNError, reason
 
 Command = Callable[..., Any]
 
@@ -50,6 +51,10 @@ def _one_line_errors() -> Iterator[None]:
         raise
     except CharRNNError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:  # a full disk behind standard output: not a bug, and nothing of ours has caught it
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EIO):
+            raise
+        raise click.ClickException(f"can't write the output: {reason(error)}") from error
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

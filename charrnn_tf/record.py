@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -12,8 +14,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from .config import ModelConfig, TrainConfig, from_json
-from .errors import CharRNNError, CheckpointError, reason
+from .config import ModelConfig, TrainConfig, check_number, check_whole, from_json
+from .errors import CharRNNError, CheckpointError, ConfigError, reason
 from .vocabulary import Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
@@ -80,9 +82,9 @@ def find(which: str | Path, directory: str | Path = "checkpoints") -> Path:
     Raises CheckpointError naming what there is.
     """
     path = Path(which)
-    if (path / CONFIG).is_file() and str(which) not in ("latest", "best"):
+    if os.path.isfile(path / CONFIG) and str(which) not in ("latest", "best"):
         return path
-    if path.name == VARIABLES and (path.parent / CONFIG).is_file():  # as tf.train.latest_checkpoint gives it
+    if path.name == VARIABLES and os.path.isfile(path.parent / CONFIG):  # as tf.train.latest_checkpoint gives it
         return path.parent
     found = list_checkpoints(directory)
     if not found:
@@ -119,23 +121,35 @@ def read_record(path: str | Path) -> Record:
             raise CheckpointError(
                 f"{where} has format {data['format']!r}, this version reads {FORMAT}. Install a newer one."
             )
-        return Record(
+        record = Record(
             model=from_json(ModelConfig, data["model"], where),
             train=from_json(TrainConfig, data["train"], where),
             vocabulary=Vocabulary(data["vocabulary"]),
             text=TextRecord(tuple(data["text"]["sources"]), data["text"]["sha256"], data["text"]["characters"]),
-            **data["counters"],
-            **data["losses"],
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
             versions=data["versions"],
+            **data["counters"],
+            **data["losses"],
         )
+        _check(record)
+        return record
     except OSError as error:
         raise CheckpointError(f"can't read {where}: {reason(error)}") from error
     except CheckpointError:
         raise
-    except (CharRNNError, ValueError, TypeError, KeyError) as error:
+    except (CharRNNError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where} is not the record of a checkpoint: {error}") from error
+
+
+def _check(record: Record) -> None:
+    """Raise ConfigError for values that no run writes."""
+    check_whole(record, "step", least=0)
+    check_whole(record.text, "characters", least=0)
+    check_number(record, "epoch", "seconds", least=0)
+    check_number(record, "train_loss", "validation_loss", optional=True)
+    if len(record.vocabulary) != record.model.vocab_size:
+        raise ConfigError(f"vocabulary has {len(record.vocabulary)} characters, the model {record.model.vocab_size}")
 
 
 def verify(path: Path) -> None:
@@ -147,7 +161,7 @@ def verify(path: Path) -> None:
         for name, expected in sums.items():
             if sha256(path / Path(name).name) != expected:
                 raise CheckpointError(f"{str(path / name)!r} is damaged: its sum is not the one in {SUMS}. Use another one.")
-        if not {CONFIG, f"{VARIABLES}.index"} <= set(sums):
+        if not {CONFIG, *(file.name for file in path.glob(f"{VARIABLES}*"))} <= set(sums):
             raise CheckpointError(f"{str(path / SUMS)!r} is incomplete. Use another checkpoint.")
     except OSError as error:
         raise CheckpointError(f"{str(path)!r} is damaged: {error.filename}: {reason(error)}. Use another one.") from error
@@ -166,7 +180,7 @@ def to_json(record: Record) -> str:
     data = {
         "format": FORMAT,
         "counters": {"step": record.step, "epoch": record.epoch, "seconds": record.seconds},
-        "losses": {"train_loss": record.train_loss, "validation_loss": record.validation_loss},
+        "losses": {"train_loss": _finite(record.train_loss), "validation_loss": _finite(record.validation_loss)},
         "model": dataclasses.asdict(record.model),
         "train": dataclasses.asdict(record.train),
         "vocabulary": record.vocabulary.characters,
@@ -176,6 +190,11 @@ def to_json(record: Record) -> str:
         "versions": versions(),
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(loss: float | None) -> float | None:
+    """A loss, or None where it is not a number: JSON has no word for that."""
+    return loss if loss is not None and math.isfinite(loss) else None
 
 
 def sha256(file: Path) -> str:

@@ -20,6 +20,7 @@ from .record import read_record
 from .vocabulary import Vocabulary
 
 CHUNK = 100  # characters between two prints
+SMALLEST, LARGEST = 1e-37, 1e38  # positive numbers that float32 holds in full precision
 
 
 def choose(logits: Tensor, uniform: Tensor, top_n: Tensor, top_p: Tensor, temperature: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def choose(logits: Tensor, uniform: Tensor, top_n: Tensor, top_p: Tensor, temper
     probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
     cumulative = tf.cumsum(probabilities, axis=1)
     kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # the likeliest always: 0 < top_p
-    last = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1
+    last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
     return tf.gather(ids, tf.minimum(place, last), batch_dims=1)[:, 0]
@@ -141,9 +142,8 @@ class Sampler:
         """
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
-        _check(1, top_n, top_p, temperature)
         logits = tf.math.log(probabilities[None])
-        chosen = choose(logits, tf.constant(uniform), tf.constant(top_n), tf.constant(top_p), tf.constant(temperature))
+        chosen = choose(logits, tf.constant(uniform), *self._cuts(top_n, top_p, temperature))
         return self.vocabulary.decode(chosen.numpy()), after
 
     def probabilities(
@@ -174,21 +174,41 @@ class Sampler:
         character where there is none. Raises TextError for characters of the prime that the model never saw, unless
         unknown is "skip".
         """
-        _check(length, top_n, top_p, temperature)
+        cuts = self._cuts(top_n, top_p, temperature)
+        if not 1 <= length < 2**31:
+            raise ConfigError(f"length must be at least 1 and below 2**31, got {length}")
+        if chunk < 1:
+            raise ConfigError(f"chunk must be at least 1, got {chunk}")
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError(f"seed must be a number of 64 bits, got {seed}")
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)
-        if not len(ids):
-            ids = np.array([start_id(self.vocabulary)], np.int32)
+        return self._chunks(ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32), length, chunk, cuts, seed)
+
+    def _chunks(
+        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: tuple[Tensor, ...], seed: int
+    ) -> Iterator[list[str]]:
         state = self._read(tf.constant(np.tile(ids[:-1], (self.batch_size, 1))), self.initial_state())
         last = tf.fill([self.batch_size], int(ids[-1]))
         for position in range(0, length, chunk):
-            count = min(chunk, length - position)
-            ids, state = self._generate(last, state, position, count, top_n, top_p, temperature, seed)
-            last = ids[-1]
-            yield [self.vocabulary.decode(column) for column in ids.numpy().T]
+            written, state = self._generate(last, state, position, min(chunk, length - position), *cuts, seed)
+            last = written[-1]
+            yield [self.vocabulary.decode(column) for column in written.numpy().T]
 
     def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> str:
         """The prime and `length` characters after it, of the first text; the settings are those of `chunks`."""
         return prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings))
+
+    def _cuts(self, top_n: int, top_p: float, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The settings of `choose` as tensors that hold them; raises ConfigError for what makes no sense."""
+        if top_n < 0:
+            raise ConfigError(f"top_n must be at least 0 (no cut), got {top_n}")
+        if not 0 < top_p <= 1:
+            raise ConfigError(f"top_p must be above 0 and at most 1 (no cut), got {top_p}")
+        if not 0 <= temperature < float("inf"):
+            raise ConfigError(f"temperature must be a number of at least 0 (the likeliest), got {temperature}")
+        heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
+        whole = tf.constant(min(top_n, len(self.vocabulary)), tf.int32)
+        return whole, tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
 
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = step(self.model, input_table(self.model), ids, state)
@@ -198,14 +218,3 @@ class Sampler:
 def start_id(vocabulary: Vocabulary) -> int:
     """Where a text without a prime begins: a newline, or the vocabulary's first character."""
     return max(vocabulary.characters.find("\n"), 0)
-
-
-def _check(length: int, top_n: int, top_p: float, temperature: float) -> None:
-    if length < 1:
-        raise ConfigError(f"length must be at least 1, got {length}")
-    if top_n < 0:
-        raise ConfigError(f"top_n must be at least 0 (no cut), got {top_n}")
-    if not 0 < top_p <= 1:
-        raise ConfigError(f"top_p must be above 0 and at most 1 (no cut), got {top_p}")
-    if not 0 <= temperature < float("inf"):
-        raise ConfigError(f"temperature must be a number of at least 0 (the likeliest), got {temperature}")

@@ -151,6 +151,8 @@ class Trainer:
         begun = saved = self.step
         saved_at = time.monotonic()
         final = bool(begun) and self._spent(pace)
+        if self._stop and not begun:
+            return
         with self.directory.metrics(begun) as metrics:
             while True:
                 row = None
@@ -162,10 +164,17 @@ class Trainer:
                 due = self.step > saved and (self._stop or self._save_due(saved_at))
                 if due or improved or (final and row):
                     with pace.saving():
-                        self._save(row.validation_loss if row else None, only_while_best=not (due or final))
+                        self._save(
+                            row.validation_loss if row else None, only_while_best=not (due or final or self.step == saved)
+                        )
                     saved = self.step
                     saved_at = time.monotonic() if due else saved_at
-                if display and self.step > begun and not self._stop and self._every(self.config.sample_every):
+                if (
+                    display
+                    and self.step > (begun if final else 0)
+                    and not self._stop
+                    and self._every(self.config.sample_every)
+                ):
                     for text in self._samples():
                         display.sample(self.step, text)
                 if final or self._stop:
@@ -256,7 +265,7 @@ class Trainer:
                 self.config.sample_length,
                 top_n=self.config.sample_top_n,
                 temperature=self.config.sample_temperature,
-                seed=self.config.seed + self.step,
+                seed=(self.config.seed + self.step) % 2**63,
                 unknown="skip",
             )
 

@@ -11,7 +11,8 @@ import pytest
 
 SETTINGS = (
     "--hidden-size", "48", "--num-layers", "2", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
-    "--batch-size", "8", "--num-steps", "16", "--log-every", "7", "--validate-every", "45", "--save-every", "20", "--seed", "5",
+    "--batch-size", "8", "--num-steps", "16", "--log-every", "7", "--validate-every", "45", "--save-every", "20",
+    "--seed", "5",
 )  # fmt: skip
 STEPS = 300
 
@@ -52,7 +53,24 @@ def wait_for(process, folder, step):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    words = "the a cat dog house river runs sleeps over under quickly slowly and then by night".split()
+    words = [
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "house",
+        "river",
+        "runs",
+        "sleeps",
+        "over",
+        "under",
+        "quickly",
+        "slowly",
+        "and",
+        "then",
+        "by",
+        "night",
+    ]
     draw = random.Random(3)
     path = tmp_path_factory.mktemp("text") / "made.txt"
     path.write_text("".join(draw.choice(words) + draw.choice("     \n.") for _ in range(3000)), encoding="utf-8")
