@@ -479,7 +479,7 @@ def test_init_from_keeps_the_old_vocabulary_and_shape(reading, tmp_path):
     assert new.vocabulary == old.vocabulary
     assert new.model.hidden_size == old.model.hidden_size == 8
     assert new.model.dropout == 0.5
-    assert (new.step, new.init_from) == (2, "checkpoints/i8_l8")
+    assert (new.step, new.init_from) == (2, str(Path("checkpoints/i8_l8").resolve()))
 
 
 @pytest.mark.parametrize("option", [("--hidden-size", 16), ("--cell", "gru"), ("--num-layers", 3), ("--embedding-size", 4)])

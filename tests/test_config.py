@@ -233,7 +233,7 @@ def test_a_model_setting_out_of_range_is_named(name, value):
         ("validation_fraction", 1), ("validation_fraction", -0.1), ("seed", -1), ("seed", 2**63), ("seed", None),
         ("shards", 0), ("save_every", 0), ("keep", 0), ("keep", None), ("log_every", 0), ("validate_every", 0),
         ("sample_every", 0), ("sample_every", "step"), ("sample_prime", "The "), ("sample_prime", ["The ", 3]),
-        ("sample_length", 0), ("sample_top_n", -1), ("sample_temperature", -1),
+        ("sample_prime", 5), ("sample_length", 0), ("sample_top_n", -1), ("sample_temperature", -1),
     ],
 )  # fmt: skip
 def test_a_train_setting_out_of_range_is_named(name, value):
