@@ -9,11 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batches import windows as windows
     from .config import ModelConfig as ModelConfig
     from .config import TrainConfig as TrainConfig
     from .config import preset as preset
     from .corpus import load_text as load_text
+    from .errors import CharRNNError as CharRNNError
     from .evaluation import evaluate as evaluate
+    from .export import export_saved_model as export_saved_model
     from .model import build_model as build_model
     from .record import latest_checkpoint as latest_checkpoint
     from .sampling import Sampler as Sampler

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .config import check_whole
 from .errors import TextError
 from .vocabulary import Ids
 
@@ -25,6 +26,7 @@ class Streams:
     num_steps: int  # T
 
     def __post_init__(self) -> None:
+        check_whole(self, "batch_size", "num_steps", least=1)
         if self.steps_per_epoch < 1:
             need = self.batch_size * self.num_steps + 1
             raise TextError(

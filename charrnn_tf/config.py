@@ -23,6 +23,7 @@ BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval that follows the text instead of a number of steps
 VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
 SECONDS_PER_MILLION_CHARACTERS = 600
+LARGEST_NUMBER = 1e300  # of any setting; above all not infinite
 LEAST_SECONDS, MOST_SECONDS = 60, 1620
 
 
@@ -93,8 +94,6 @@ class TrainConfig:
         check_number(self, "state_reset", least=0, most=1)
         check_number(self, "validation_fraction", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
-        if self.seed >= 2**63:
-            raise ConfigError(f"seed must be below 2**63, got {self.seed}")
         if self.shards and self.batch_size % self.shards:
             raise ConfigError(f"shards must divide batch_size, but {self.batch_size} / {self.shards} is not whole")
 
@@ -228,7 +227,7 @@ def check_whole(config: object, *names: str, least: int, optional: bool = False)
         if optional and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-            raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            raise ConfigError(f"{name} must be a whole number of at least {least} and below 2**63, got {value!r}")
 
 
 def check_number(
@@ -247,7 +246,7 @@ def check_number(
         value = getattr(config, name)
         if optional and value is None:
             continue
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
         if not (number and least <= value <= most and above < value < below):
             raise ConfigError(f"{name} must be a number {wanted}, got {value!r}")
         object.__setattr__(config, name, float(value))

@@ -167,6 +167,7 @@ def _lstm(projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor) -> An
 
     def gradient(d_outputs: Tensor, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor, ...]:
         transposed = tf.transpose(kernel)
+        d_outputs = tf.convert_to_tensor(d_outputs)  # IndexedSlices where the loss gathers steps
 
         def backward(t: Tensor, d_hidden: Tensor, d_cell: Tensor, d_projected: Any) -> Any:
             i, f, g, o = tf.split(gates.read(t), 4, axis=1)
@@ -214,6 +215,7 @@ def _gru(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any
 
     def gradient(d_outputs: Tensor, d_hidden: Tensor) -> tuple[Tensor, ...]:
         transposed = tf.transpose(kernel)
+        d_outputs = tf.convert_to_tensor(d_outputs)  # IndexedSlices where the loss gathers steps
         hiddens_before = tf.concat([first[None], outputs[:-1]], axis=0)
 
         def backward(t: Tensor, d_hidden: Tensor, d_projected: Any, d_recurrent: Any) -> Any:
@@ -239,7 +241,7 @@ def _gru(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any
 
 
 def _array(like: Tensor, steps: Tensor) -> Any:
-    return tf.TensorArray(like.dtype, steps)
+    return tf.TensorArray(like.dtype, steps, clear_after_read=False)  # a persistent tape reads twice
 
 
 def _kernel_gradient(first: Tensor, outputs: Tensor, d_gates: Tensor) -> Tensor:

@@ -98,13 +98,22 @@ class Vocabulary:
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text of an array of ids."""
-        points = self.code_points[np.asarray(ids, dtype=np.int64)]
+        points = self.code_points[_checked_ids(ids, len(self))]
         return points.astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
 
 
 def one_hot(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:
     """Each id as a row of zeros with a single one: [...] -> [..., vocab_size]."""
+    array = _checked_ids(ids, vocab_size)
+    rows = np.zeros((*array.shape, vocab_size), dtype=np.float32)
+    np.put_along_axis(rows, array[..., None], 1, axis=-1)
+    return rows
+
+
+def _checked_ids(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int64]:
     array = np.asarray(ids)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"ids must be whole numbers, got {array.dtype}")
     if array.size and (array.min() < 0 or array.max() >= vocab_size):
         raise ConfigError(f"ids must lie in 0..{vocab_size - 1}, got {array.min()}..{array.max()}")
-    return np.eye(vocab_size, dtype=np.float32)[array]
+    return array.astype(np.int64)
