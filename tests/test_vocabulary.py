@@ -147,7 +147,7 @@ def test_describe_character_shows_it_and_its_code_point(character, shown):
 
 
 def test_decode_refuses_ids_the_vocabulary_has_not():
-    with pytest.raises(IndexError):
+    with pytest.raises(ConfigError):
         Vocabulary("ab").decode([0, 2])
 
 
