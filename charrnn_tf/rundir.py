@@ -60,7 +60,7 @@ class RunDirectory:
         if self._metrics:
             self._metrics.to_disk()
         path = checkpoint.write(self.path, saved, variables)
-        self.records[path] = saved
+        self.records[path] = read_record(path)  # as the disk has it: a loss that is no number is None there
         self._prune()
         return path
 

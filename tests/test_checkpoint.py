@@ -609,6 +609,15 @@ def test_the_best_is_kept_besides(tmp_path, save):
     assert find("best", tmp_path).name == "i5_l8"
 
 
+def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
+    run = opened(tmp_path, keep=1)
+    for step, loss in ((1, float("nan")), (2, 2.0), (3, 1.5), (4, 3.0)):
+        record = dataclasses.replace(read_record(write_checkpoint(tmp_path / "made")), step=step, validation_loss=loss)
+        run.save(record, state_of(record).variables())
+    assert run.best_loss == 1.5
+    assert steps(run) == [3, 4]
+
+
 def test_what_was_saved_for_being_best_goes_once_it_is_beaten(tmp_path, save):
     run = opened(tmp_path, keep=2)
     kept = []
