@@ -37,7 +37,7 @@ class ModelConfig:
     num_layers: int = 2  # L
     dropout: float = 0.2  # after each recurrent layer, training only
     embedding_size: int = 0  # E; 0: characters enter as one-hot rows
-    init: str = "keras"  # how weights begin; `model.initialize` tells what each name means
+    init: str = "wide"  # how weights begin; `model.initialize` tells what each name means
 
     def __post_init__(self) -> None:
         check_whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
@@ -61,7 +61,7 @@ class TrainConfig:
     max_seconds: float | None = None  # wall time of the whole command, over all resumes
 
     optimizer: str = "adam"
-    learning_rate: float = 0.002
+    learning_rate: float = 0.004
     schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
     step_epochs: int = 10
     gamma: float = 0.2
@@ -134,7 +134,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sample_top_n": 0,
     },
     "tf-tutorial": {
-        "cell": "gru", "hidden_size": 1024, "num_layers": 1, "dropout": 0.0, "embedding_size": 256, "batch_size": 64,
+        "cell": "gru", "hidden_size": 1024, "num_layers": 1, "dropout": 0.0, "embedding_size": 256, "init": "keras", "batch_size": 64,
         "num_steps": 100, "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20,
         "validation_fraction": 0.0, "sample_top_n": 0,
     },
