@@ -135,8 +135,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "tf-tutorial": {
         "cell": "gru", "hidden_size": 1024, "num_layers": 1, "dropout": 0.0, "embedding_size": 256, "init": "keras",
-        "batch_size": 64, "num_steps": 100, "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20,
-        "validation_fraction": 0.0, "sample_top_n": 0,
+        "batch_size": 64, "num_steps": 100, "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0,
+        "state_reset": 1.0, "epochs": 20, "validation_fraction": 0.0, "sample_top_n": 0,
     },
 }  # fmt: skip
 
