@@ -206,7 +206,7 @@ def sample(
 
 
 def _sampler(path: Path, num_samples: int) -> Sampler:
-    runtime.start()
+    runtime.start(runtime.available_cores())  # one thread an operation: the products are too small to share out
     from .sampling import Sampler
 
     return Sampler.from_checkpoint(path, num_samples)

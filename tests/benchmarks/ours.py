@@ -71,7 +71,7 @@ def constant_window(preset: str = "notebook", steps: str = "10") -> None:
 
 def sample(texts: str = "1", length: str = "2000", hidden: str = "512", layers: str = "2") -> None:
     """Characters a second of all texts together, LSTM, top 5, after a first text that compiles."""
-    runtime.start()
+    runtime.start(runtime.available_cores())
     from charrnn_tf import Sampler
 
     config = ModelConfig(vocab_size=V, hidden_size=int(hidden), num_layers=int(layers))
