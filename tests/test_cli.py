@@ -365,7 +365,7 @@ def test_resume_takes_all_saved_settings_and_the_saved_text(copy):
 
 def test_resume_accepts_saved_options_repeated(copy):
     Path("run.toml").write_text("dropout = 0\nseed = 3\n", encoding="utf-8")
-    repeated = ("--validate-every", 2, "--save-every", 4, "--seed", 3, "--cell", "lstm", "--learning-rate", 0.002)
+    repeated = ("--validate-every", 2, "--save-every", 4, "--seed", 3, "--cell", "lstm", "--learning-rate", 0.004)
     assert succeed("train", "text.txt", *TINY, *repeated, "--config", "run.toml", "--resume", "--max-steps", 9) == (
         "checkpoints/i9_l8\n"
     )
