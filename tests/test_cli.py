@@ -28,6 +28,7 @@ draw = random.Random(1)
 TEXT = "The " + "".join(draw.choice(WORDS.split()) + draw.choice(["  ", ".\n", " ", " "]) for _ in range(1000))
 SMALL = ("--batch-size", 2, "--num-steps", 4, "--log-every", 2)
 TINY = ("--hidden-size", 8, "--num-layers", 1, "--dropout", 0, *SMALL)
+SAVED = ("--validate-every", 2, "--save-every", 4, "--seed", 3, "--learning-rate", 0.002)  # of the run that tests share
 
 
 def call(*arguments, stdin=None):
@@ -79,7 +80,7 @@ def home(tmp_path_factory):
         patch.setenv("TF_NUM_INTRAOP_THREADS", "1")
         patch.setenv("TF_NUM_INTEROP_THREADS", "1")
         patch.chdir(folder)
-        succeed("train", "text.txt", *TINY, "--max-steps", 8, "--validate-every", 2, "--save-every", 4, "--seed", 3)
+        succeed("train", "text.txt", *TINY, "--max-steps", 8, *SAVED)
     return folder
 
 
@@ -365,7 +366,7 @@ def test_resume_takes_all_saved_settings_and_the_saved_text(copy):
 
 def test_resume_accepts_saved_options_repeated(copy):
     Path("run.toml").write_text("dropout = 0\nseed = 3\n", encoding="utf-8")
-    repeated = ("--validate-every", 2, "--save-every", 4, "--seed", 3, "--cell", "lstm", "--learning-rate", 0.004)
+    repeated = (*SAVED, "--cell", "lstm")
     assert succeed("train", "text.txt", *TINY, *repeated, "--config", "run.toml", "--resume", "--max-steps", 9) == (
         "checkpoints/i9_l8\n"
     )
@@ -401,7 +402,7 @@ def test_a_budget_on_resume_replaces_the_saved_one(empty):
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
     "vocabulary": "printable", "unknown": "skip", "limit_chars": 100, "batch_size": 4, "num_steps": 8, "optimizer": "sgd",
-    "learning_rate": 0.5, "schedule": "constant", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0, "state_reset": 0.5,
+    "learning_rate": 0.5, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0, "state_reset": 0.5,
     "validation_fraction": 0.2, "seed": 4, "validate_every": 3,
 }  # fmt: skip
 
