@@ -25,8 +25,6 @@ def begin(
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
-    if initial and overwrite and initial[0].parent == Path(directory).resolve():
-        raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from!r}. Use another --checkpoint-dir.")
     corpus = load_corpus(
         text,
         vocabulary=initial[1].vocabulary if initial else train_config.vocabulary,

@@ -15,7 +15,7 @@ import tensorflow as tf
 from . import checkpoint
 from .batches import Streams
 from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
-from .errors import TextError
+from .errors import ConfigError, TextError
 from .evaluation import Evaluator
 from .metrics import Row
 from .pace import Pace
@@ -68,6 +68,8 @@ class Trainer:
         init_from: str | Path | None = None,
         started: float | None = None,
     ) -> None:
+        if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
+            raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
         self._started = time.monotonic() if started is None else started
         shards = train_config.shards or default_shards(train_config.batch_size)
         self.config = dataclasses.replace(train_config.with_budget(len(ids)), shards=shards)
