@@ -185,10 +185,13 @@ def input_table(model: keras.Model) -> Tensor:
 def _first_projection(model: keras.Model, layer: Any, ids: Tensor) -> Tensor:
     """The first layer's `project` of characters: ids [T, B] -> [T, B, G]."""
     inputs, embedded = _input_rows(model, layer)
-    if inputs.shape[0] < LARGE_VOCABULARY:
-        return _rows(input_table(model), ids)
-    rows = _rows(inputs, ids)
-    return layer.project(rows) if embedded else layer.add_bias(rows)
+    large = inputs.shape[0] >= LARGE_VOCABULARY
+    if embedded:
+        if large:
+            return layer.project(tf.gather(inputs, ids))
+        table = layer.project(tf.stop_gradient(inputs))
+        return _embedded_rows(table, ids, inputs, tf.convert_to_tensor(layer.cell.kernel))
+    return layer.add_bias(_rows(inputs, ids)) if large else _rows(layer.add_bias(inputs), ids)
 
 
 def _input_rows(model: keras.Model, layer: Any) -> tuple[Tensor, bool]:
@@ -202,10 +205,31 @@ def _rows(table: Tensor, ids: Tensor) -> Any:
     """`tf.gather(table, ids)`: [V, G], [T, B] -> [T, B, G], its gradient quick on a CPU: a product for small V."""
 
     def gradient(d_rows: Tensor) -> tuple[Tensor, None]:
-        flat, places = tf.reshape(d_rows, (-1, d_rows.shape[-1])), tf.reshape(ids, (-1,))
-        vocab_size = table.shape[0]
-        if vocab_size < LARGE_VOCABULARY:
-            return tf.matmul(tf.one_hot(places, vocab_size, dtype=flat.dtype), flat, transpose_a=True), None
-        return tf.math.unsorted_segment_sum(flat, places, vocab_size), None
+        return _table_gradient(*_flat(d_rows, ids), table.shape[0]), None
 
     return tf.gather(table, ids), gradient
+
+
+@tf.custom_gradient
+def _embedded_rows(table: Tensor, ids: Tensor, embedding: Tensor, kernel: Tensor) -> Any:
+    """`tf.gather(table, ids)` for the table of an embedding [V, E] by a kernel [E, G], with the embedding's gradient as
+    Keras's own layers give it to the optimizer: a row for each character read, not summed (Keras's Adam squares it so).
+    """
+
+    def gradient(d_rows: Tensor) -> tuple[Tensor, None, tf.IndexedSlices, None]:
+        flat, places = _flat(d_rows, ids)
+        rows = tf.IndexedSlices(tf.matmul(flat, kernel, transpose_b=True), places, tf.shape(embedding))
+        return _table_gradient(flat, places, table.shape[0]), None, rows, None
+
+    return tf.gather(table, ids), gradient
+
+
+def _flat(d_rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    return tf.reshape(d_rows, (-1, d_rows.shape[-1])), tf.reshape(ids, (-1,))
+
+
+def _table_gradient(d_rows: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    """Gradients of rows [N, G] summed by their ids [N] -> [V, G]."""
+    if vocab_size < LARGE_VOCABULARY:
+        return tf.matmul(tf.one_hot(ids, vocab_size, dtype=d_rows.dtype), d_rows, transpose_a=True)
+    return tf.math.unsorted_segment_sum(d_rows, ids, vocab_size)

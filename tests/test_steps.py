@@ -297,6 +297,29 @@ def test_an_sgd_update_is_the_clipped_gradient(cell, clip_norm):
         np.testing.assert_allclose(after, before - 0.5 * factor * gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("embedding_size", [0, 5])
+def test_adam_updates_are_those_of_keras_fit(embedding_size):
+    """Among them an embedding's, whose gradient Keras's Adam squares occurrence by occurrence."""
+    model = model_config(cell="gru", embedding_size=embedding_size)
+    config = train_config(learning_rate=0.01, state_reset=1.0, clip_norm=0.0)
+    windows = random_windows(config, 8)
+    ids = keras.Input((config.num_steps,), dtype="int32")
+    if embedding_size:
+        inputs = keras.layers.Embedding(model.vocab_size, embedding_size)(ids)
+    else:
+        inputs = keras.ops.one_hot(ids, model.vocab_size)
+    outputs = keras.layers.GRU(model.hidden_size, return_sequences=True)(inputs)
+    peer = keras.Model(ids, keras.layers.Dense(model.vocab_size)(outputs))
+    peer.set_weights(RunState(model, config).model.get_weights())
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    peer.compile(keras.optimizers.Adam(0.01, epsilon=1e-8), loss)
+    for window in windows:
+        peer.train_on_batch(window[:, :-1], window[:, 1:])
+    run, _ = train(model, config, windows, [8])
+    for ours, theirs in zip(run.model.get_weights(), peer.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
 def test_optimizers_by_name():
     kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}
     for name, kind in kinds.items():

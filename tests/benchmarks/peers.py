@@ -107,14 +107,14 @@ def torch_sample(length: str = "1000") -> None:
     print(count / (time.perf_counter() - begin))
 
 
-def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", window: str = "25") -> None:
+def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", seed: str = "0") -> None:
     """The Sherlock tutorial's training in PyTorch: characters a second of the last epoch, then nats of each epoch."""
     import torch
     from torch import nn
 
     torch.set_num_threads(2)
-    torch.manual_seed(0)
-    size, T = len(string.printable), int(window)
+    torch.manual_seed(int(seed))
+    size, T = len(string.printable), 25
     with open(path, encoding="utf-8") as file:
         text = [c for c in file.read() if c in string.printable][: int(characters)]
     ids = torch.tensor([string.printable.index(c) for c in text])
@@ -164,11 +164,12 @@ def keras_step(cell: str = "lstm") -> None:
     print(_median_seconds(lambda: step().numpy(), 5))
 
 
-def keras_tutorial(path: str, epochs: str = "1", steps: str = "0") -> None:
+def keras_tutorial(path: str, epochs: str = "1", steps: str = "0", seed: str = "0") -> None:
     """TensorFlow's tutorial under Keras `fit`: seconds a step, then the mean loss of each epoch; a few steps if given."""
     import keras
     import tensorflow as tf
 
+    keras.utils.set_random_seed(int(seed))
     with open(path, encoding="utf-8") as file:
         text = file.read()
     characters = sorted(set(text))
@@ -181,7 +182,7 @@ def keras_tutorial(path: str, epochs: str = "1", steps: str = "0") -> None:
     ])  # fmt: skip
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     rows = ids[: len(ids) // 101 * 101].reshape(-1, 101)[: int(steps) * 64 or None]
-    data = tf.data.Dataset.from_tensor_slices((rows[:, :-1], rows[:, 1:])).shuffle(10_000, seed=0).batch(64, True)
+    data = tf.data.Dataset.from_tensor_slices((rows[:, :-1], rows[:, 1:])).shuffle(10_000, seed=int(seed)).batch(64, True)
     ends: list[float] = []
 
     class Clock(keras.callbacks.Callback):
@@ -192,14 +193,14 @@ def keras_tutorial(path: str, epochs: str = "1", steps: str = "0") -> None:
     print(statistics.median(np.diff(ends)[1:]), *history.history["loss"], sep="\n")
 
 
-def tf1_notebook(path: str, epochs: str = "1") -> None:
+def tf1_notebook(path: str, epochs: str = "1", seed: str = "1") -> None:
     """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds a step, then the mean loss of each epoch."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
 
     v1 = tf.compat.v1
     v1.disable_eager_execution()
-    v1.set_random_seed(1)
+    v1.set_random_seed(int(seed))
     H, B, T = 128, 10, 50
     with open(path, encoding="utf-8") as file:
         text = file.read()

@@ -80,7 +80,7 @@ def notebook(text: str, seed: int, init: str = "wide", steps: str = "139") -> di
 def sherlock(text: str, seed: int) -> dict[str, Any]:
     """Mean training loss of each of 40 epochs, ours and the tutorial's way in PyTorch, on the first 10,000 characters."""
     rows = _train(text, "--preset", "sherlock", "--seed", str(seed), "--log-every", "1000000")
-    arguments = [sys.executable, str(HERE / "peers.py"), "torch-sherlock", text, "10000", "40"]
+    arguments = [sys.executable, str(HERE / "peers.py"), "torch-sherlock", text, "10000", "40", str(seed)]
     peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
     return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
 
@@ -88,7 +88,7 @@ def sherlock(text: str, seed: int) -> dict[str, Any]:
 def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
     """Mean training loss of both epochs, ours and the TensorFlow 1 graph's."""
     rows = _train(text, "--preset", "notebook-tf1", "--seed", str(seed), "--log-every", "1000000")
-    arguments = [sys.executable, str(HERE / "peers.py"), "tf1-notebook", text, "2"]
+    arguments = [sys.executable, str(HERE / "peers.py"), "tf1-notebook", text, "2", str(seed)]
     peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
     return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
 
@@ -96,7 +96,7 @@ def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
 def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
     """Mean training loss of the first epoch, ours and the tutorial's model under Keras `fit`."""
     rows = _train(text, "--preset", "tf-tutorial", "--seed", str(seed), "--epochs", "1", "--log-every", "1000000")
-    arguments = [sys.executable, str(HERE / "peers.py"), "keras-tutorial", text, "1"]
+    arguments = [sys.executable, str(HERE / "peers.py"), "keras-tutorial", text, "1", "0", str(seed)]
     peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
     return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
 
