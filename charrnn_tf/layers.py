@@ -34,23 +34,34 @@ Tensor = Any
 State = tuple[Tensor, ...]  # of one layer: (hidden, cell) for LSTM, (hidden,) for GRU; each [B, H]
 
 
+def product(a: Tensor, b: Tensor, precision: tf.DType | None = None, **transposed: bool) -> Tensor:
+    """`tf.matmul(a, b)`; with a precision (bfloat16) of factors rounded to it, the result float32."""
+    if precision is None:
+        return tf.matmul(a, b, **transposed)
+    return tf.cast(tf.matmul(tf.cast(a, precision), tf.cast(b, precision), **transposed), tf.float32)
+
+
 class _Recurrent:
-    """What LSTM and GRU share: weights as tensors, and Keras's inner loop in terms of `project` and `scan`."""
+    """What LSTM and GRU share: weights as tensors, and Keras's inner loop in terms of `project` and `scan`.
+
+    precision: of products, see `product`; all else keeps the weights' type, but that gradients of gates pass from a loop to
+    the products before it rounded to `precision` already.
+    """
 
     units: int
     cell: Any
 
-    def project(self, inputs: Tensor) -> Tensor:
+    def project(self, inputs: Tensor, precision: tf.DType | None = None) -> Tensor:
         """Inputs by kernel plus bias, [..., F] -> [..., G], where G is H times the number of gates."""
         kernel = tf.convert_to_tensor(self.cell.kernel)
-        flat = self.add_bias(tf.matmul(tf.reshape(inputs, (-1, kernel.shape[0])), kernel))
+        flat = linear(precision)(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, self._input_bias())
         return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], 0))
 
     def add_bias(self, products: Tensor) -> Tensor:
         """Products with the kernel plus the inputs' bias, [..., G]; rows of the kernel are those of one-hot inputs."""
         return products + self._input_bias()
 
-    def scan(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
+    def scan(self, projected: Tensor, state: State, precision: tf.DType | None = None) -> tuple[Tensor, State]:
         """All steps in order: [T, B, G] and the state before -> hidden states [T, B, H] and the state after."""
         raise NotImplementedError
 
@@ -92,15 +103,16 @@ class _Recurrent:
 class LSTM(_Recurrent, keras.layers.LSTM):
     """`keras.layers.LSTM` with the module's inner loop; the arguments are Keras's."""
 
-    def scan(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
+    def scan(self, projected: Tensor, state: State, precision: tf.DType | None = None) -> tuple[Tensor, State]:
         """All steps in order: [T, B, 4H] and (hidden, cell) -> hidden states [T, B, H] and (hidden, cell)."""
-        outputs, hidden, cell = _lstm(projected, tf.convert_to_tensor(self.cell.recurrent_kernel), *state)
+        outputs, hidden, cell = _lstm(precision)(projected, tf.convert_to_tensor(self.cell.recurrent_kernel), *state)
         return outputs, (hidden, cell)
 
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """One step: [B, 4H] and (hidden, cell) -> hidden state [B, H] and (hidden, cell)."""
         hidden, cell = state
-        hidden, cell, _ = _lstm_step(projected + tf.matmul(hidden, tf.convert_to_tensor(self.cell.recurrent_kernel)), cell)
+        gates = projected + tf.matmul(hidden, tf.convert_to_tensor(self.cell.recurrent_kernel))
+        hidden, cell, *_ = _lstm_step(gates, cell)
         return hidden, (hidden, cell)
 
     def _input_bias(self) -> Tensor:
@@ -111,142 +123,192 @@ class LSTM(_Recurrent, keras.layers.LSTM):
 class GRU(_Recurrent, keras.layers.GRU):
     """`keras.layers.GRU` (`reset_after=True`) with the module's inner loop; the arguments are Keras's."""
 
-    def scan(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
+    def scan(self, projected: Tensor, state: State, precision: tf.DType | None = None) -> tuple[Tensor, State]:
         """All steps in order: [T, B, 3H] and (hidden,) -> hidden states [T, B, H] and (hidden,)."""
-        outputs, hidden = _gru(projected, *self._recurrent_weights(), *state)
+        outputs, hidden = _gru(precision)(projected, *self._recurrent_weights(), *state)
         return outputs, (hidden,)
 
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """One step: [B, 3H] and (hidden,) -> hidden state [B, H] and (hidden,)."""
         (hidden,) = state
         kernel, bias = self._recurrent_weights()
-        hidden, _ = _gru_step(projected, tf.matmul(hidden, kernel) + bias, hidden)
+        hidden, *_ = _gru_step(projected, tf.matmul(hidden, kernel), bias, hidden)
         return hidden, (hidden,)
 
     def _recurrent_weights(self) -> tuple[Tensor, Tensor]:
-        return tf.convert_to_tensor(self.cell.recurrent_kernel), tf.convert_to_tensor(self.cell.bias)[1]
+        """The recurrent kernel [H, 3H] and the hidden state's bias of g [H]; those of z and r just add to the inputs'."""
+        bias = tf.convert_to_tensor(self.cell.bias)[1]
+        return tf.convert_to_tensor(self.cell.recurrent_kernel), bias[2 * self.units :]
 
     def _input_bias(self) -> Tensor:
-        return tf.convert_to_tensor(self.cell.bias)[0]
+        inputs, hidden = tf.unstack(tf.convert_to_tensor(self.cell.bias))
+        return inputs + tf.concat([hidden[: 2 * self.units], tf.zeros_like(hidden[2 * self.units :])], 0)
 
 
-def _lstm_step(z: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gates before their activations [B, 4H] and the cell -> hidden, cell, and i, f, g, o [B, 4H] for the gradient."""
-    i, f, g, o = tf.split(z, 4, axis=1)
+def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+    """Gates before their activations [B, 4H] and the cell -> hidden and cell, and i, f, g, o for the gradient, each [B, H]."""
+    i, f, g, o = tf.split(gates, 4, axis=1)
     i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
     cell = f * cell + i * g
-    return o * tf.tanh(cell), cell, tf.concat([i, f, g, o], axis=1)
+    return o * tf.tanh(cell), cell, i, f, g, o
 
 
-def _gru_step(x: Tensor, h: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs' and hidden state's part of the gates [B, 3H] -> hidden, and z, r, g, h_g [B, 4H] for the gradient."""
-    x_zr, x_g = tf.split(x, [2 * hidden.shape[1], hidden.shape[1]], axis=1)
-    h_zr, h_g = tf.split(h, [2 * hidden.shape[1], hidden.shape[1]], axis=1)
-    zr = tf.sigmoid(x_zr + h_zr)
-    z, r = tf.split(zr, 2, axis=1)
+def _gru_step(inputs: Tensor, recurrent: Tensor, bias: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+    """Inputs' and hidden state's part of the gates [B, 3H], the latter's bias of g, and the hidden state -> hidden, and
+    z, r, g, h_g for the gradient, each [B, H].
+    """
+    (x_z, x_r, x_g), (h_z, h_r, h_g) = tf.split(inputs, 3, axis=1), tf.split(recurrent, 3, axis=1)
+    z, r, h_g = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r), h_g + bias
     g = tf.tanh(x_g + r * h_g)
-    return g + z * (hidden - g), tf.concat([zr, g, h_g], axis=1)
+    return g + z * (hidden - g), z, r, g, h_g
 
 
-@tf.custom_gradient
-def _lstm(projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor) -> Any:
+# The gradients of the activations, given what they returned: each is a single operation.
+_sigmoid_gradient, _tanh_gradient = tf.raw_ops.SigmoidGrad, tf.raw_ops.TanhGrad
+
+
+def _lstm(precision: tf.DType | None) -> Any:
     """The LSTM's loop: projected [T, B, 4H], recurrent kernel [H, 4H] -> hidden states [T, B, H], hidden, cell."""
-    steps = tf.shape(projected)[0]
-    first = hidden, cell
-    hiddens, cells, gates = (_array(projected, steps) for _ in range(3))
 
-    def forward(t: Tensor, hidden: Tensor, cell: Tensor, hiddens: Any, cells: Any, gates: Any) -> Any:
-        hidden, cell, saved = _lstm_step(projected[t] + tf.matmul(hidden, kernel), cell)
-        return t + 1, hidden, cell, hiddens.write(t, hidden), cells.write(t, cell), gates.write(t, saved)
+    @tf.custom_gradient
+    def loop(projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor) -> Any:
+        steps = tf.shape(projected)[0]
+        rounded = _rounding(precision)
+        forth, back = _factors(kernel, precision)
 
-    _, hidden, cell, hiddens, cells, gates = tf.while_loop(
-        lambda t, *_: t < steps, forward, (0, hidden, cell, hiddens, cells, gates), maximum_iterations=steps
-    )
-    outputs = hiddens.stack()
-    cells_before = tf.concat([first[1][None], cells.stack()], axis=0)  # step t reads c[t] and wrote c[t + 1]
+        def forward(t: Tensor, hidden: Tensor, cell: Tensor, hiddens: Any, cells: Any, *gates: Any) -> Any:
+            z = projected[t] + forth(hidden)
+            hidden, cell, *saved = _lstm_step(z, cell)
+            gates = tuple(gate.write(t, value) for gate, value in zip(gates, saved, strict=True))
+            return t + 1, hidden, cell, hiddens.write(t + 1, hidden), cells.write(t + 1, cell), *gates
 
-    def gradient(d_outputs: Tensor, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor, ...]:
-        transposed = tf.transpose(kernel)
-        d_outputs = tf.convert_to_tensor(d_outputs)  # IndexedSlices where the loss gathers steps
+        states = (_array(part, steps + 1).write(0, part) for part in (hidden, cell))  # step t reads [t], writes [t + 1]
+        gates = (_array(hidden, steps) for _ in "ifgo")
+        _, hidden, cell, hiddens, cells, *gates = tf.while_loop(
+            lambda t, *_: t < steps, forward, (0, hidden, cell, *states, *gates), parallel_iterations=1
+        )
+        hiddens = hiddens.stack()
 
-        def backward(t: Tensor, d_hidden: Tensor, d_cell: Tensor, d_projected: Any) -> Any:
-            i, f, g, o = tf.split(gates.read(t), 4, axis=1)
-            tanh_cell = tf.tanh(cells_before[t + 1])
-            d_hidden += d_outputs[t]
-            d_cell += d_hidden * o * (1 - tanh_cell * tanh_cell)
-            d_z = tf.concat(
-                [
-                    d_cell * g * i * (1 - i),
-                    d_cell * cells_before[t] * f * (1 - f),
-                    d_cell * i * (1 - g * g),
-                    d_hidden * tanh_cell * o * (1 - o),
-                ],
-                axis=1,
+        def gradient(d_hiddens: Tensor, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor, ...]:
+            d_hiddens = tf.convert_to_tensor(d_hiddens)  # IndexedSlices where the loss gathers steps
+
+            def backward(t: Tensor, d_hidden: Tensor, d_cell: Tensor, d_gates: Any) -> Any:
+                i, f, g, o = (gate.read(t) for gate in gates)
+                tanh_cell = tf.tanh(cells.read(t + 1))
+                d_hidden += d_hiddens[t]
+                d_cell += _tanh_gradient(y=tanh_cell, dy=d_hidden * o)
+                d_i = _sigmoid_gradient(y=i, dy=d_cell * g)
+                d_f = _sigmoid_gradient(y=f, dy=d_cell * cells.read(t))
+                d_g = _tanh_gradient(y=g, dy=d_cell * i)
+                d_o = _sigmoid_gradient(y=o, dy=d_hidden * tanh_cell)
+                d_z = rounded(tf.concat([d_i, d_f, d_g, d_o], axis=1))
+                d_hidden = back(d_z)
+                return t - 1, d_hidden, d_cell * f, d_gates.write(t, d_z)
+
+            _, d_hidden, d_cell, d_gates = tf.while_loop(
+                lambda t, *_: t >= 0,
+                backward,
+                (steps - 1, d_hidden, d_cell, _array(rounded(projected[0]), steps)),
+                parallel_iterations=1,
             )
-            return t - 1, tf.matmul(d_z, transposed), d_cell * f, d_projected.write(t, d_z)
+            d_gates = d_gates.stack()
+            return d_gates, _kernel_gradient(hiddens[:-1], d_gates, precision), d_hidden, d_cell
 
-        _, d_hidden, d_cell, d_projected = tf.while_loop(
-            lambda t, *_: t >= 0,
-            backward,
-            (steps - 1, d_hidden, d_cell, _array(projected, steps)),
-            maximum_iterations=steps,
+        return (hiddens[1:], hidden, cell), gradient
+
+    return loop
+
+
+def _gru(precision: tf.DType | None) -> Any:
+    """The GRU's loop: projected [T, B, 3H], recurrent kernel [H, 3H], bias of g [H] -> hidden states [T, B, H], hidden."""
+
+    @tf.custom_gradient
+    def loop(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any:
+        steps = tf.shape(projected)[0]
+        rounded = _rounding(precision)
+        forth, back = _factors(kernel, precision)
+
+        def forward(t: Tensor, hidden: Tensor, hiddens: Any, *gates: Any) -> Any:
+            recurrent = forth(hidden)
+            hidden, *saved = _gru_step(projected[t], recurrent, bias, hidden)
+            gates = tuple(gate.write(t, value) for gate, value in zip(gates, saved, strict=True))
+            return t + 1, hidden, hiddens.write(t + 1, hidden), *gates
+
+        hiddens = _array(hidden, steps + 1).write(0, hidden)  # step t reads [t], writes [t + 1]
+        gates = (_array(hidden, steps) for _ in ("z", "r", "g", "h_g"))
+        _, hidden, hiddens, *gates = tf.while_loop(
+            lambda t, *_: t < steps, forward, (0, hidden, hiddens, *gates), parallel_iterations=1
         )
-        d_projected = d_projected.stack()
-        return d_projected, _kernel_gradient(first[0], outputs, d_projected), d_hidden, d_cell
+        hiddens = hiddens.stack()
 
-    return (outputs, hidden, cell), gradient
+        def gradient(d_hiddens: Tensor, d_hidden: Tensor) -> tuple[Tensor, ...]:
+            d_hiddens = tf.convert_to_tensor(d_hiddens)  # IndexedSlices where the loss gathers steps
 
+            def backward(t: Tensor, d_hidden: Tensor, d_projected: Any, d_recurrent: Any) -> Any:
+                z, r, g, h_g = (gate.read(t) for gate in gates)
+                d_hidden += d_hiddens[t]
+                d_z = _sigmoid_gradient(y=z, dy=d_hidden * (hiddens[t] - g))
+                d_g = _tanh_gradient(y=g, dy=d_hidden * (1 - z))
+                d_r = _sigmoid_gradient(y=r, dy=d_g * h_g)
+                d_h = rounded(tf.concat([d_z, d_r, d_g * r], axis=1))
+                d_projected = d_projected.write(t, rounded(tf.concat([d_z, d_r, d_g], axis=1)))
+                d_hidden = d_hidden * z + back(d_h)
+                return t - 1, d_hidden, d_projected, d_recurrent.write(t, d_h)
 
-@tf.custom_gradient
-def _gru(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any:
-    """The GRU's loop: projected [T, B, 3H], recurrent kernel [H, 3H], bias [3H] -> hidden states [T, B, H], hidden."""
-    steps = tf.shape(projected)[0]
-    first = hidden
-    hiddens, gates = (_array(projected, steps) for _ in range(2))
+            _, d_hidden, d_projected, d_recurrent = tf.while_loop(
+                lambda t, *_: t >= 0,
+                backward,
+                (steps - 1, d_hidden, *(_array(rounded(projected[0]), steps) for _ in range(2))),
+                parallel_iterations=1,
+            )
+            d_recurrent = d_recurrent.stack()
+            d_bias = tf.reduce_sum(tf.cast(d_recurrent[:, :, 2 * hidden.shape[1] :], bias.dtype), axis=(0, 1))
+            d_kernel = _kernel_gradient(hiddens[:-1], d_recurrent, precision)
+            return d_projected.stack(), d_kernel, d_bias, d_hidden
 
-    def forward(t: Tensor, hidden: Tensor, hiddens: Any, gates: Any) -> Any:
-        hidden, saved = _gru_step(projected[t], tf.matmul(hidden, kernel) + bias, hidden)
-        return t + 1, hidden, hiddens.write(t, hidden), gates.write(t, saved)
+        return (hiddens[1:], hidden), gradient
 
-    _, hidden, hiddens, gates = tf.while_loop(
-        lambda t, *_: t < steps, forward, (0, hidden, hiddens, gates), maximum_iterations=steps
-    )
-    outputs = hiddens.stack()
-
-    def gradient(d_outputs: Tensor, d_hidden: Tensor) -> tuple[Tensor, ...]:
-        transposed = tf.transpose(kernel)
-        d_outputs = tf.convert_to_tensor(d_outputs)  # IndexedSlices where the loss gathers steps
-        hiddens_before = tf.concat([first[None], outputs[:-1]], axis=0)
-
-        def backward(t: Tensor, d_hidden: Tensor, d_projected: Any, d_recurrent: Any) -> Any:
-            z, r, g, h_g = tf.split(gates.read(t), 4, axis=1)
-            d_hidden += d_outputs[t]
-            d_g = d_hidden * (1 - z) * (1 - g * g)
-            d_zr = tf.concat([d_hidden * (hiddens_before[t] - g) * z * (1 - z), d_g * h_g * r * (1 - r)], axis=1)
-            d_h = tf.concat([d_zr, d_g * r], axis=1)
-            d_projected = d_projected.write(t, tf.concat([d_zr, d_g], axis=1))
-            return t - 1, d_hidden * z + tf.matmul(d_h, transposed), d_projected, d_recurrent.write(t, d_h)
-
-        _, d_hidden, d_projected, d_recurrent = tf.while_loop(
-            lambda t, *_: t >= 0,
-            backward,
-            (steps - 1, d_hidden, _array(projected, steps), _array(projected, steps)),
-            maximum_iterations=steps,
-        )
-        d_recurrent = d_recurrent.stack()
-        d_bias = tf.reduce_sum(d_recurrent, axis=(0, 1))
-        return d_projected.stack(), _kernel_gradient(first, outputs, d_recurrent), d_bias, d_hidden
-
-    return (outputs, hidden), gradient
+    return loop
 
 
 def _array(like: Tensor, steps: Tensor) -> Any:
     return tf.TensorArray(like.dtype, steps, clear_after_read=False)  # a persistent tape reads twice
 
 
-def _kernel_gradient(first: Tensor, outputs: Tensor, d_gates: Tensor) -> Tensor:
-    """The recurrent kernel's gradient, [H, G]: the hidden state before each step by the step's gate gradients [T, B, G]."""
-    before = tf.concat([first[None], outputs[:-1]], axis=0)
-    return tf.matmul(
-        tf.reshape(before, (-1, before.shape[-1])), tf.reshape(d_gates, (-1, d_gates.shape[-1])), transpose_a=True
-    )
+def _rounding(precision: tf.DType | None) -> Any:
+    return (lambda tensor: tf.cast(tensor, precision)) if precision else tf.identity
+
+
+def linear(precision: tf.DType | None) -> Any:
+    """x W + b: inputs [N, F], kernel [F, G], bias [G] -> [N, G]."""
+
+    @tf.custom_gradient
+    def linear(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Any:
+        def gradient(d: Tensor) -> tuple[Tensor, ...]:
+            ones = tf.ones((1, tf.shape(d)[0]), d.dtype)  # as a product the sum is quicker than `tf.reduce_sum`
+            d_inputs = product(d, kernel, precision, transpose_b=True)
+            return d_inputs, product(inputs, d, precision, transpose_a=True), product(ones, d, precision)[0]
+
+        return product(inputs, kernel, precision) + bias, gradient
+
+    return linear
+
+
+def _factors(kernel: Tensor, precision: tf.DType | None) -> tuple[Any, Any]:
+    """What the loops multiply by: x -> x U and y -> y U^T, for the recurrent kernel U [H, G], cast and turned once.
+
+    Products with bfloat16 are quicker with the second factor's rows side by side (`transpose_b`), those with float32 not.
+    """
+    rounded = _rounding(precision)
+    kernel, turned = rounded(kernel), rounded(tf.transpose(kernel))
+    if precision:
+        return (lambda x: product(x, turned, precision, transpose_b=True)), (
+            lambda y: product(y, kernel, precision, transpose_b=True)
+        )
+    return (lambda x: tf.matmul(x, kernel)), (lambda y: tf.matmul(y, turned))
+
+
+def _kernel_gradient(before: Tensor, d_gates: Tensor, precision: tf.DType | None) -> Tensor:
+    """The recurrent kernel's gradient, [H, G]: the hidden states before the steps [T, B, H] by the gates' gradients."""
+    rows, columns = tf.reshape(before, (-1, before.shape[-1])), tf.reshape(d_gates, (-1, d_gates.shape[-1]))
+    return product(rows, columns, precision, transpose_a=True)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .config import ModelConfig
-from .layers import GRU, LSTM, State, Tensor
+from .layers import GRU, LSTM, State, Tensor, linear
 
 LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
@@ -95,33 +95,43 @@ def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
 
 
 def forward(
-    model: keras.Model, ids: Tensor, state: Sequence[State], dropout: Dropout | None = None
+    model: keras.Model,
+    ids: Tensor,
+    state: Sequence[State],
+    dropout: Dropout | None = None,
+    precision: tf.DType | None = None,
 ) -> tuple[Tensor, list[State]]:
     """The model as a pure function of its weights: ids [B, T] and each layer's state -> logits [T * B, V], time-major, and
     the states after.
 
-    dropout: applied to each recurrent layer's outputs; None while not training.
+    dropout: applied to each recurrent layer's outputs; None while not training. precision: of products, see `layers.product`.
     """
     after = []
     layers = recurrent_layers(model)
-    projected = _first_projection(model, layers[0], tf.transpose(ids))
+    projected = _first_projection(model, layers[0], tf.transpose(ids), precision)
     for n, layer in enumerate(layers):
-        outputs, layer_state = layer.scan(projected, state[n])
+        outputs, layer_state = layer.scan(projected, state[n], precision)
         after.append(layer_state)
         if dropout:
             outputs = dropout(n, outputs)
         if n + 1 < len(layers):
-            projected = layers[n + 1].project(outputs)
-    return model.get_layer("logits")(tf.reshape(outputs, (-1, outputs.shape[-1]))), after
+            projected = layers[n + 1].project(outputs, precision)
+    dense = model.get_layer("logits")
+    weights = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
+    return linear(precision)(tf.reshape(outputs, (-1, outputs.shape[-1])), *weights), after
 
 
 def character_losses(
-    model: keras.Model, window: Tensor, state: Sequence[State], dropout: Dropout | None = None
+    model: keras.Model,
+    window: Tensor,
+    state: Sequence[State],
+    dropout: Dropout | None = None,
+    precision: tf.DType | None = None,
 ) -> tuple[Tensor, list[State]]:
     """Nats of every target of a window: ids [B, T + 1], of which all but the first are targets, and each layer's state ->
     -log p(target) [T, B], time-major, and the states after.
     """
-    logits, after = forward(model, window[:, :-1], state, dropout)
+    logits, after = forward(model, window[:, :-1], state, dropout, precision)
     targets = tf.transpose(window[:, 1:])
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(targets, (-1,)), logits)
     return tf.reshape(nats, tf.shape(targets)), after
@@ -182,13 +192,13 @@ def input_table(model: keras.Model) -> Tensor:
     return layer.project(inputs) if embedded else layer.add_bias(inputs)
 
 
-def _first_projection(model: keras.Model, layer: Any, ids: Tensor) -> Tensor:
+def _first_projection(model: keras.Model, layer: Any, ids: Tensor, precision: tf.DType | None) -> Tensor:
     """The first layer's `project` of characters: ids [T, B] -> [T, B, G]."""
     inputs, embedded = _input_rows(model, layer)
     large = inputs.shape[0] >= LARGE_VOCABULARY
     if embedded:
         if large:
-            return layer.project(tf.gather(inputs, ids))
+            return layer.project(tf.gather(inputs, ids), precision)
         table = layer.project(tf.stop_gradient(inputs))
         return _embedded_rows(table, ids, inputs, tf.convert_to_tensor(layer.cell.kernel))
     return layer.add_bias(_rows(inputs, ids)) if large else _rows(layer.add_bias(inputs), ids)
@@ -218,7 +228,8 @@ def _embedded_rows(table: Tensor, ids: Tensor, embedding: Tensor, kernel: Tensor
 
     def gradient(d_rows: Tensor) -> tuple[Tensor, None, tf.IndexedSlices, None]:
         flat, places = _flat(d_rows, ids)
-        rows = tf.IndexedSlices(tf.matmul(flat, kernel, transpose_b=True), places, tf.shape(embedding))
+        rows = tf.cast(tf.matmul(flat, tf.cast(kernel, flat.dtype), transpose_b=True), embedding.dtype)
+        rows = tf.IndexedSlices(rows, places, tf.shape(embedding))
         return _table_gradient(flat, places, table.shape[0]), None, rows, None
 
     return tf.gather(table, ids), gradient
@@ -231,5 +242,6 @@ def _flat(d_rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
 def _table_gradient(d_rows: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
     """Gradients of rows [N, G] summed by their ids [N] -> [V, G]."""
     if vocab_size < LARGE_VOCABULARY:
-        return tf.matmul(tf.one_hot(ids, vocab_size, dtype=d_rows.dtype), d_rows, transpose_a=True)
-    return tf.math.unsorted_segment_sum(d_rows, ids, vocab_size)
+        summed = tf.matmul(tf.one_hot(ids, vocab_size, dtype=d_rows.dtype), d_rows, transpose_a=True)
+        return tf.cast(summed, tf.float32)
+    return tf.math.unsorted_segment_sum(tf.cast(d_rows, tf.float32), ids, vocab_size)

@@ -88,13 +88,27 @@ def window_loss(
 
         def dropout(layer: int, outputs: Tensor, n: int = n) -> Tensor:
             seed = _seed(config, step, f"dropout of layer {layer}, shard {n}")
-            return tf.nn.experimental.stateless_dropout(outputs, rate, seed, rng_alg="philox")
+            return outputs * dropout_mask(tf.shape(outputs), rate, seed)
 
         nats, new = character_losses(model, part[0], part[1], dropout if rate else None)
         losses.append(tf.reduce_mean(nats))
         after.append(new)
     joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
     return tf.add_n(losses) / shards, joined
+
+
+def dropout_mask(shape: Tensor, rate: float, seed: Tensor) -> Tensor:
+    """1 / (1 - rate) where a unit is kept and 0 where it is dropped, float32 of the shape; 0 <= rate < 1.
+
+    Sixteen random bits decide for a unit, so that a random number serves two: that takes half the time of
+    `tf.nn.experimental.stateless_dropout`. The rate is rounded to a multiple of 2^-16 (above 0).
+    """
+    dropped = min(max(round(rate * 2**16), 1), 2**16 - 1)
+    count = tf.reduce_prod(shape)
+    bits = tf.random.stateless_uniform([(count + 1) // 2], seed, None, None, tf.int32, alg="philox")
+    halves = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:count]
+    kept = tf.reshape(halves >= tf.constant(dropped, tf.uint16), shape)
+    return tf.cast(kept, tf.float32) * (2**16 / (2**16 - dropped))
 
 
 def train_step(

@@ -101,7 +101,9 @@ def test_scan_is_the_equations(cell, graph):
     _, recurrent, bias = layer.get_weights()
     arrays = [part.numpy() for part in state]
     expected = (
-        numpy_lstm(projected, recurrent, *arrays) if cell == "lstm" else numpy_gru(projected, recurrent, bias[1], *arrays)
+        numpy_lstm(projected, recurrent, *arrays)
+        if cell == "lstm"
+        else numpy_gru(projected, recurrent, [*[0] * 2 * H, *bias[1, 2 * H :]], *arrays)
     )
     scan = tf.function(layer.scan, autograph=False) if graph else layer.scan
     outputs, after = scan(tf.constant(projected), state)
@@ -113,7 +115,7 @@ def test_scan_is_the_equations(cell, graph):
 def test_project_is_the_kernels_product_plus_the_inputs_bias(cell):
     layer = one(cell)
     kernel, _, bias = layer.get_weights()
-    input_bias = bias if cell == "lstm" else bias[0]
+    input_bias = bias if cell == "lstm" else bias[0] + [*bias[1, : 2 * H], *[0] * H]  # what adds to the products alone
     for shape in [(F,), (B, F), (T, B, F)]:
         inputs = random(3, *shape)
         projected = layer.project(tf.constant(inputs))
@@ -125,8 +127,8 @@ def test_project_is_the_kernels_product_plus_the_inputs_bias(cell):
 def tiny(cell):
     """The loop's function and its arguments as float64: three steps, two streams, two units."""
     shapes = {"projected": (3, 2, 2 * GATES[cell]), "kernel": (2, 2 * GATES[cell])}
-    shapes |= {"hidden": (2, 2), "cell": (2, 2)} if cell == "lstm" else {"bias": (6,), "hidden": (2, 2)}
-    function = layers._lstm if cell == "lstm" else layers._gru
+    shapes |= {"hidden": (2, 2), "cell": (2, 2)} if cell == "lstm" else {"bias": (2,), "hidden": (2, 2)}
+    function = (layers._lstm if cell == "lstm" else layers._gru)(None)
     return function, [random(n, *shape, dtype=np.float64) for n, shape in enumerate(shapes.values())]
 
 
