@@ -19,6 +19,7 @@ OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
 VOCABULARIES = ("corpus", "printable")
 UNKNOWN = ("error", "skip")
+PRECISIONS = ("float32", "bfloat16")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval that follows the text instead of a number of steps
 VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
@@ -69,7 +70,9 @@ class TrainConfig:
     state_reset: float = 0.05  # chance that a stream begins a window from a zero state
     validation_fraction: float = 0.1  # the text's last part, never trained on
     seed: int = 0
+    precision: str = "float32"  # of products while training; bfloat16 where the processor has it
     shards: int | None = None  # parts of a batch computed side by side; None: one for each core, as the batch divides
+    xla: bool | None = None  # whether XLA compiles the steps; None: where streams are few and steps many
 
     save_every: int | None = None  # steps; None: about once a minute
     keep: int = 5  # checkpoints, besides the best
@@ -94,6 +97,7 @@ class TrainConfig:
         check_number(self, "state_reset", least=0, most=1)
         check_number(self, "validation_fraction", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
+        _choice(self, precision=PRECISIONS, xla=(None, False, True))
         if self.shards and self.batch_size % self.shards:
             raise ConfigError(f"shards must divide batch_size, but {self.batch_size} / {self.shards} is not whole")
 
@@ -196,7 +200,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise ConfigError(f"can't read the settings in {str(path)!r}: {why}") from error
-    names = {*MODEL_OPTIONS, *TRAIN_OPTIONS, "preset"} - {"shards"}
+    names = {*MODEL_OPTIONS, *TRAIN_OPTIONS, "preset"} - {"shards", "xla"}
     for name in settings:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
@@ -252,10 +256,10 @@ def check_number(
         object.__setattr__(config, name, float(value))
 
 
-def _choice(config: object, **choices: tuple[str, ...]) -> None:
+def _choice(config: object, **choices: tuple[Any, ...]) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(map(str, allowed))}, got {getattr(config, name)!r}")
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

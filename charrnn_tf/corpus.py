@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from .config import VOCABULARIES
 from .errors import ConfigError, TextError, reason
@@ -59,9 +60,10 @@ def load_corpus(
     counts = np.zeros(CODE_POINTS, dtype=np.int64)
     digest = hashlib.sha256()
     for block in text.blocks():
-        points, repeats = np.unique(code_points(block), return_counts=True)
-        counts[points] += repeats
-        digest.update(block.encode())
+        data = block.encode()
+        counted = _count_ascii(data) if block.isascii() else np.bincount(code_points(block))
+        counts[: len(counted)] += counted
+        digest.update(data)
     if not counts.any():
         raise TextError(f"{text.title} is empty: there is nothing to learn from")
     if vocabulary == "corpus":
@@ -82,6 +84,15 @@ def load_corpus(
     if position != kept:
         raise TextError(f"{text.title} changed while it was read; start again")
     return Corpus(ids, vocabulary, digest.hexdigest(), int(counts.sum()), names)
+
+
+def _count_ascii(data: bytes) -> npt.NDArray[np.int64]:
+    """How often each byte occurs, [256]: counted two at a time, which takes half the time."""
+    pairs = np.bincount(np.frombuffer(data, np.uint16, len(data) // 2), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(0) + pairs.sum(1)
+    if len(data) % 2:
+        counts[data[-1]] += 1
+    return counts
 
 
 def load_text(*sources: str | Path, limit_chars: int | None = None) -> str:

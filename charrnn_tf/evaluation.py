@@ -14,7 +14,7 @@ import tensorflow as tf
 from .checkpoint import load_model
 from .config import ModelConfig
 from .errors import TextError
-from .layers import State, Tensor
+from .layers import Engine, State, Tensor, on_graphics_card
 from .model import character_losses, shard, zero_state
 from .vocabulary import Ids
 
@@ -98,7 +98,7 @@ class Evaluator:
 
 
 def _weighted_nats(model: keras.Model, window: Tensor, weight: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
-    nats, state = character_losses(model, window, state)
+    nats, state = character_losses(model, window, state, engine=Engine(cudnn=on_graphics_card()))
     return tf.reduce_sum(nats * tf.transpose(weight)), state
 
 

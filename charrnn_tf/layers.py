@@ -25,13 +25,28 @@ axis, with one bias for the inputs and one (b_h) for the hidden state:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 Tensor = Any
 State = tuple[Tensor, ...]  # of one layer: (hidden, cell) for LSTM, (hidden,) for GRU; each [B, H]
+
+
+class Engine(NamedTuple):
+    """What computes the layers."""
+
+    precision: tf.DType | None = None  # of products, see `product`
+    cudnn: bool = False  # Keras's own loops, which take cuDNN on a GPU; products are float32 then
+
+
+PLAIN = Engine()
+
+
+def on_graphics_card() -> bool:
+    """Whether TensorFlow lists a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def product(a: Tensor, b: Tensor, precision: tf.DType | None = None, **transposed: bool) -> Tensor:
@@ -64,6 +79,12 @@ class _Recurrent:
     def scan(self, projected: Tensor, state: State, precision: tf.DType | None = None) -> tuple[Tensor, State]:
         """All steps in order: [T, B, G] and the state before -> hidden states [T, B, H] and the state after."""
         raise NotImplementedError
+
+    def keras_scan(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        """`project` and `scan` by Keras's own loop: [T, B, F] and the state before -> [T, B, H] and the state after."""
+        sequences = tf.transpose(inputs, (1, 0, 2))
+        _, outputs, after = super().inner_loop(sequences, list(state), None)  # type: ignore[misc]
+        return tf.transpose(outputs, (1, 0, 2)), tuple(after)
 
     def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """One step, as in `scan` but without a loop: [B, G] and the state before -> hidden state [B, H], state after."""
@@ -146,7 +167,7 @@ class GRU(_Recurrent, keras.layers.GRU):
 
 
 def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
-    """Gates before their activations [B, 4H] and the cell -> hidden and cell, and i, f, g, o for the gradient, each [B, H]."""
+    """Gates before their activations [B, 4H] and the cell -> hidden, cell, and i, f, g, o for the gradient, each [B, H]."""
     i, f, g, o = tf.split(gates, 4, axis=1)
     i, f, g, o = tf.sigmoid(i), tf.sigmoid(f), tf.tanh(g), tf.sigmoid(o)
     cell = f * cell + i * g
@@ -302,10 +323,11 @@ def _factors(kernel: Tensor, precision: tf.DType | None) -> tuple[Any, Any]:
     rounded = _rounding(precision)
     kernel, turned = rounded(kernel), rounded(tf.transpose(kernel))
     if precision:
-        return (lambda x: product(x, turned, precision, transpose_b=True)), (
-            lambda y: product(y, kernel, precision, transpose_b=True)
+        return (
+            lambda x: product(x, turned, precision, transpose_b=True),
+            lambda y: product(y, kernel, precision, transpose_b=True),
         )
-    return (lambda x: tf.matmul(x, kernel)), (lambda y: tf.matmul(y, turned))
+    return lambda x: tf.matmul(x, kernel), lambda y: tf.matmul(y, turned)
 
 
 def _kernel_gradient(before: Tensor, d_gates: Tensor, precision: tf.DType | None) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .config import ModelConfig
-from .layers import GRU, LSTM, State, Tensor, linear
+from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, linear
 
 LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
@@ -99,26 +99,29 @@ def forward(
     ids: Tensor,
     state: Sequence[State],
     dropout: Dropout | None = None,
-    precision: tf.DType | None = None,
+    engine: Engine = PLAIN,
 ) -> tuple[Tensor, list[State]]:
     """The model as a pure function of its weights: ids [B, T] and each layer's state -> logits [T * B, V], time-major, and
     the states after.
 
-    dropout: applied to each recurrent layer's outputs; None while not training. precision: of products, see `layers.product`.
+    dropout: applied to each recurrent layer's outputs; None while not training.
     """
     after = []
-    layers = recurrent_layers(model)
-    projected = _first_projection(model, layers[0], tf.transpose(ids), precision)
-    for n, layer in enumerate(layers):
-        outputs, layer_state = layer.scan(projected, state[n], precision)
+    columns = tf.transpose(ids)
+    outputs: Tensor = None
+    for n, layer in enumerate(recurrent_layers(model)):
+        if engine.cudnn:
+            outputs, layer_state = layer.keras_scan(outputs if n else _inputs(model, columns), state[n])
+        else:
+            precision = engine.precision
+            projected = layer.project(outputs, precision) if n else _first_projection(model, layer, columns, precision)
+            outputs, layer_state = layer.scan(projected, state[n], precision)
         after.append(layer_state)
         if dropout:
             outputs = dropout(n, outputs)
-        if n + 1 < len(layers):
-            projected = layers[n + 1].project(outputs, precision)
     dense = model.get_layer("logits")
     weights = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
-    return linear(precision)(tf.reshape(outputs, (-1, outputs.shape[-1])), *weights), after
+    return linear(engine.precision)(tf.reshape(outputs, (-1, outputs.shape[-1])), *weights), after
 
 
 def character_losses(
@@ -126,12 +129,12 @@ def character_losses(
     window: Tensor,
     state: Sequence[State],
     dropout: Dropout | None = None,
-    precision: tf.DType | None = None,
+    engine: Engine = PLAIN,
 ) -> tuple[Tensor, list[State]]:
     """Nats of every target of a window: ids [B, T + 1], of which all but the first are targets, and each layer's state ->
     -log p(target) [T, B], time-major, and the states after.
     """
-    logits, after = forward(model, window[:, :-1], state, dropout, precision)
+    logits, after = forward(model, window[:, :-1], state, dropout, engine)
     targets = tf.transpose(window[:, 1:])
     nats = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(targets, (-1,)), logits)
     return tf.reshape(nats, tf.shape(targets)), after
@@ -190,6 +193,12 @@ def input_table(model: keras.Model) -> Tensor:
     layer = recurrent_layers(model)[0]
     inputs, embedded = _input_rows(model, layer)
     return layer.project(inputs) if embedded else layer.add_bias(inputs)
+
+
+def _inputs(model: keras.Model, ids: Tensor) -> Tensor:
+    """What enters the first layer, embedded or as one-hot rows: ids [T, B] -> [T, B, F]."""
+    inputs, embedded = _input_rows(model, recurrent_layers(model)[0])
+    return tf.gather(inputs, ids) if embedded else tf.one_hot(ids, inputs.shape[0])
 
 
 def _first_projection(model: keras.Model, layer: Any, ids: Tensor, precision: tf.DType | None) -> Tensor:

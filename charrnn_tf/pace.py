@@ -9,8 +9,13 @@ from contextlib import contextmanager
 from .config import TrainConfig
 
 CALL_SECONDS = 0.5  # of training in one call of the compiled loop: how long a signal or the display waits
-CALL_BYTES = 1 << 26  # of windows in one call
+CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # of windows in one call, at most
 LEAVING_SECONDS = 0.5  # from the last save to the end of the process
+
+
+def most_steps(config: TrainConfig) -> int:
+    """How many steps a call of the compiled loop has at most."""
+    return max(1, min(CALL_STEPS, CALL_BYTES // (4 * config.batch_size * (config.num_steps + 1))))
 
 
 class Pace:
@@ -19,7 +24,7 @@ class Pace:
     def __init__(self, config: TrainConfig, validation_characters: int) -> None:
         self._chars_per_step = config.batch_size * config.num_steps
         self._validation_steps = validation_characters / self._chars_per_step
-        self._most_steps = max(1, CALL_BYTES // (4 * config.batch_size * (config.num_steps + 1)))
+        self._most_steps = most_steps(config)
         self._step_seconds = 0.0  # of the latest call; 0: none yet
         self._row_steps, self._row_seconds = 0, 0.0
         self._validation_seconds: float | None = None

@@ -64,6 +64,8 @@ class TrainDisplay:
             f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
             f"{size * (config.keep + 1):,.0f} MB."
         )
+        for note in trainer.notes:
+            self.say(note)
         if not budget_given and config.max_seconds is not None:
             self.say(
                 f"Budget: {_duration(config.max_seconds)}, by the text's length. Change it with --epochs, --max-steps or "

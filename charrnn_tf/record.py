@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from .config import ModelConfig, TrainConfig, check_number, check_whole, from_json
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
@@ -49,6 +50,7 @@ class Record:
     only_while_best: bool = False  # saved because it validated best, not because it was time to
     init_from: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    in_force: Mapping[str, Any] = field(default_factory=dict)  # see `runtime.in_force`
 
     @property
     def name(self) -> str:
@@ -129,6 +131,7 @@ def read_record(path: str | Path) -> Record:
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
             versions=data["versions"],
+            in_force=dict(data["in_force"]),
             **data["counters"],
             **data["losses"],
         )
@@ -188,6 +191,7 @@ def to_json(record: Record) -> str:
         "only_while_best": record.only_while_best,
         "init_from": record.init_from,
         "versions": versions(),
+        "in_force": dict(record.in_force),
     }
     return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

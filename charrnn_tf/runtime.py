@@ -6,13 +6,20 @@ Only the command calls this. A library must not change its host's environment, s
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 LEAST_STREAMS = 5  # in a shard: with fewer, the products are too small to share out
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+XLA_STREAMS = 8  # with so few, products are small and what is around them takes the time: there XLA is quicker
+XLA_STEPS = 1000  # in a run, so that compiling pays
 
 
 def available_cores() -> int:
@@ -28,20 +35,61 @@ def default_shards(batch_size: int) -> int:
     return 1
 
 
+def default_xla(batch_size: int, total_steps: int | None) -> bool:
+    """Whether XLA should compile a run's steps: measured, it takes a third to half the time with few streams, and up to
+    twice the time with many."""
+    return batch_size <= XLA_STREAMS and (total_steps is None or total_steps >= XLA_STEPS)
+
+
+def processor() -> str:
+    """The processor's name, if the system tells it."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself (x86 with AVX-512 BF16 or AMX, where the system tells)."""
+    flags = next((line.split() for line in _cpuinfo().splitlines() if line.startswith("flags")), [])
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def in_force() -> dict[str, Any]:
+    """What results depend on in their last digits, as it is now; saved with every checkpoint."""
+    import tensorflow as tf  # noqa: PLC0415  (the module must load without)
+
+    threads = tf.config.threading
+    intra, inter = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
+    return {
+        "processor": processor(),
+        "cores": available_cores(),
+        "graphics": len(tf.config.list_logical_devices("GPU")),
+        "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
+        "inter_op_threads": os.environ.get(INTER, str(inter)),
+        "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),
+    }
+
+
 def start(shards: int = 1) -> None:
     """Import TensorFlow and set what the user has not set.
 
     shards: parts that the work is cut into; each gets an equal share of the cores as its threads.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault(ONEDNN, "1")
     cores = available_cores()
     with _silence():
         import tensorflow as tf  # noqa: PLC0415  (after the switches)
 
         tf.get_logger().setLevel("ERROR")
-        if "TF_NUM_INTRAOP_THREADS" not in os.environ:
+        if INTRA not in os.environ:
             tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // shards))
-        if "TF_NUM_INTEROP_THREADS" not in os.environ:
+        if INTER not in os.environ:
             tf.config.threading.set_inter_op_parallelism_threads(cores)
         tf.config.list_logical_devices()
 

@@ -10,11 +10,15 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from .config import ModelConfig, TrainConfig
-from .layers import State, Tensor
+from .layers import PLAIN, Engine, State, Tensor, on_graphics_card
 from .model import build_model, character_losses, shard, state_names, weights, zero_state
+from .pace import most_steps
+from .runtime import has_bfloat16
 
 
 class RunState:
@@ -22,6 +26,7 @@ class RunState:
 
     def __init__(self, model_config: ModelConfig, config: TrainConfig) -> None:
         self.model = build_model(model_config, config.batch_size, seed=config.seed)
+        self.engine = choose_engine(config)
         self.optimizer = build_optimizer(config)
         self.optimizer.build(self.model.trainable_variables)
         zeros = zero_state(model_config, config.batch_size)
@@ -40,6 +45,13 @@ class RunState:
             "state": dict(zip(self.state_names, recurrent, strict=True)),
             "counters": {"step": self.step, "loss_sum": self.loss_sum, "loss_steps": self.loss_steps},
         }
+
+
+def choose_engine(config: TrainConfig) -> Engine:
+    """cuDNN where TensorFlow lists a GPU, else products in the precision asked for, as far as the processor has it."""
+    if on_graphics_card():
+        return Engine(cudnn=True)
+    return Engine(tf.bfloat16 if config.precision == "bfloat16" and has_bfloat16() else None)
 
 
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
@@ -75,7 +87,13 @@ def begin_window(config: TrainConfig, steps_per_epoch: int, step: Tensor, state:
 
 
 def window_loss(
-    model: keras.Model, config: TrainConfig, rate: float, step: Tensor, window: Tensor, state: list[State]
+    model: keras.Model,
+    config: TrainConfig,
+    rate: float,
+    step: Tensor,
+    window: Tensor,
+    state: list[State],
+    engine: Engine = PLAIN,
 ) -> tuple[Tensor, list[State]]:
     """The mean loss of a window, nats a character: ids [B, T + 1], of which all but the first are targets, and states.
 
@@ -90,7 +108,7 @@ def window_loss(
             seed = _seed(config, step, f"dropout of layer {layer}, shard {n}")
             return outputs * dropout_mask(tf.shape(outputs), rate, seed)
 
-        nats, new = character_losses(model, part[0], part[1], dropout if rate else None)
+        nats, new = character_losses(model, part[0], part[1], dropout if rate else None, engine)
         losses.append(tf.reduce_mean(nats))
         after.append(new)
     joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
@@ -116,7 +134,7 @@ def train_step(
 ) -> tuple[Tensor, list[State]]:
     """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after."""
     with tf.GradientTape() as tape:
-        loss, state = window_loss(run.model, config, rate, run.step, window, state)
+        loss, state = window_loss(run.model, config, rate, run.step, window, state, run.engine)
     variables = run.model.trainable_variables
     gradients = tape.gradient(loss, variables)
     if config.clip_norm:
@@ -126,9 +144,12 @@ def train_step(
 
 
 def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig, steps_per_epoch: int) -> Any:
-    """The function that trains on windows [n, B, T + 1], one step each, given the fraction of max_seconds used."""
+    """The function that trains on windows [n, B, T + 1], one step each, given the fraction of max_seconds used.
 
-    def run_steps(windows: Tensor, time_fraction: Tensor) -> None:
+    n is at most `pace.most_steps`. XLA compiles for one shape only: for it the windows are filled up to that many.
+    """
+
+    def run_steps(windows: Tensor, count: Tensor, time_fraction: Tensor) -> None:
         def body(n: Tensor, state: Any) -> Any:
             state = begin_window(config, steps_per_epoch, run.step, state)
             run.optimizer.learning_rate.assign(learning_rate(config, steps_per_epoch, run.step, time_fraction))
@@ -139,12 +160,23 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
             return n + 1, state
 
         before = [tuple(part.value() for part in layer) for layer in run.recurrent]
-        _, after = tf.while_loop(lambda n, _: n < tf.shape(windows)[0], body, (0, before), parallel_iterations=1)
+        _, after = tf.while_loop(lambda n, _: n < count, body, (0, before), parallel_iterations=1)
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
             variable.assign(value)
 
-    windows = tf.TensorSpec([None, config.batch_size, config.num_steps + 1], tf.int32)
-    return tf.function(run_steps, autograph=False).get_concrete_function(windows, tf.TensorSpec([], tf.float64))
+    capacity = most_steps(config) if config.xla else None
+    signature = (
+        tf.TensorSpec([capacity, config.batch_size, config.num_steps + 1], tf.int32),
+        tf.TensorSpec([], tf.int32),
+        tf.TensorSpec([], tf.float64),
+    )
+    compiled = tf.function(run_steps, autograph=False, jit_compile=bool(config.xla)).get_concrete_function(*signature)
+
+    def call(windows: npt.NDArray[np.int32], time_fraction: float) -> None:
+        filled = np.pad(windows, ((0, capacity - len(windows)), (0, 0), (0, 0))) if capacity else windows
+        compiled(tf.constant(filled), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
+
+    return call
 
 
 def _seed(config: TrainConfig, step: Tensor, purpose: str) -> Tensor:

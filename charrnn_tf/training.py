@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
@@ -17,11 +17,12 @@ from .batches import Streams
 from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
 from .errors import ConfigError, TextError
 from .evaluation import Evaluator
+from .layers import on_graphics_card
 from .metrics import Row
 from .pace import Pace
 from .record import Record, TextRecord, latest_checkpoint, read_record
 from .rundir import RunDirectory
-from .runtime import available_cores, default_shards
+from .runtime import available_cores, default_shards, default_xla, in_force
 from .sampling import Sampler
 from .steps import RunState, compile_steps
 from .vocabulary import Ids, Vocabulary
@@ -71,27 +72,46 @@ class Trainer:
         if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
             raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
         self._started = time.monotonic() if started is None else started
-        shards = train_config.shards or default_shards(train_config.batch_size)
-        self.config = dataclasses.replace(train_config.with_budget(len(ids)), shards=shards)
         self.model_config = model_config
         self.vocabulary = vocabulary
         self.text = text or TextRecord((), "", len(ids))
         self.init_from = str(init_from) if init_from else None
-        training, self._validation = _hold_out(ids, self.config.validation_fraction)
-        self.streams = Streams(training, self.config.batch_size, self.config.num_steps)
+        training, self._validation = _hold_out(ids, train_config.validation_fraction)
+        self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
+        self.config = self._completed(train_config.with_budget(len(ids)))
         self._validate_every = self.config.validation_interval(self.steps_per_epoch)
         self.directory = RunDirectory(directory, self.config.keep, resume=resume, overwrite=overwrite)
         self.state = RunState(model_config, self.config)
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
+        self._begun_under: Mapping[str, Any] = {}
         if resume:
             self._restore(latest_checkpoint(directory))
         elif init_from:
             checkpoint.restore_weights(init_from, self.state.model)
         self._stop = False
         self._sampler: Sampler | None = None
-        self._evaluator = Evaluator(self.model, model_config, shards)
+        self._evaluator = Evaluator(self.model, model_config, self.config.shards or 1)
+
+    def _completed(self, config: TrainConfig) -> TrainConfig:
+        """The settings with what follows from the machine and the run where it is not given."""
+        if on_graphics_card():
+            return dataclasses.replace(config, shards=config.shards or 1, xla=config.xla or False)
+        xla = default_xla(config.batch_size, self._total_steps(config)) if config.xla is None else config.xla
+        return dataclasses.replace(config, shards=config.shards or default_shards(config.batch_size), xla=xla)
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever starts the run should know beside its settings."""
+        notes = []
+        if self.config.precision == "bfloat16" and not self.state.engine.precision:
+            notes.append("This machine has no products in bfloat16: training in float32.")
+        now = in_force()
+        changed = [f"{name} {was}, now {now.get(name)}" for name, was in self._begun_under.items() if was != now.get(name)]
+        if changed:
+            notes.append(f"The run was begun with {'; '.join(changed)}: losses may differ in their last digits.")
+        return notes
 
     @property
     def model(self) -> keras.Model:
@@ -101,8 +121,9 @@ class Trainer:
     @property
     def device(self) -> str:
         """What computes."""
-        graphics = tf.config.list_logical_devices("GPU")
-        return f"{len(graphics)} GPU" if graphics else f"CPU, {available_cores()} cores, TensorFlow {tf.__version__}"
+        if on_graphics_card():
+            return f"{len(tf.config.list_logical_devices('GPU'))} GPU, cuDNN, TensorFlow {tf.__version__}"
+        return f"CPU, {available_cores()} cores, TensorFlow {tf.__version__}"
 
     @property
     def validation_characters(self) -> int:
@@ -123,7 +144,10 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Where the budgets in steps and epochs end the run; None where only time does."""
-        limits = [self.config.max_steps, self.config.epochs and self.config.epochs * self.steps_per_epoch]
+        return self._total_steps(self.config)
+
+    def _total_steps(self, config: TrainConfig) -> int | None:
+        limits = [config.max_steps, config.epochs and config.epochs * self.steps_per_epoch]
         return min((limit for limit in limits if limit), default=None)
 
     @property
@@ -184,7 +208,7 @@ class Trainer:
                 left = self._seconds_left(pace)
                 windows = self.streams.read(self.step, min(pace.steps(left), self._steps_to_event()))
                 with pace.training(len(windows)):
-                    run_steps(tf.constant(windows), tf.constant(self._time_fraction(left), tf.float64))
+                    run_steps(windows, self._time_fraction(left))
                     final = self._spent(pace)
                 if display:
                     display.progress(self.step, self._mean_loss(), pace.chars_per_second)
@@ -284,12 +308,14 @@ class Trainer:
             validation_loss=validation_loss,
             only_while_best=only_while_best,
             init_from=self.init_from,
+            in_force=in_force(),
         )
         return self.directory.save(record, self.state.variables())
 
     def _restore(self, path: Path) -> None:
         record = read_record(path)
         checkpoint.restore(path, self.state.variables())
+        self._begun_under = record.in_force
         self._seconds_before = record.seconds
         self._train_loss = record.train_loss
 

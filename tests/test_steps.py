@@ -39,7 +39,7 @@ def train(model, config, windows, calls, steps_per_epoch=STEPS_PER_EPOCH):
     sums, begin = [], 0
     for count in calls:
         before = float(run.loss_sum)
-        run_steps(tf.constant(windows[begin : begin + count]), tf.constant(0.0, tf.float64))
+        run_steps(windows[begin : begin + count], 0.0)
         sums.append(float(run.loss_sum) - before)
         begin += count
     return run, np.array(sums)
@@ -172,7 +172,7 @@ def masks(monkeypatch):
     def draw(step, rate=0.25, **changes):
         seen = []
 
-        def fake_losses(model, window, state, dropout):
+        def fake_losses(model, window, state, dropout, engine):
             seen.append([dropout(layer, tf.ones((50, window.shape[0], 8))).numpy() for layer in (0, 1)])
             return tf.zeros((4, window.shape[0])), state
 
@@ -209,12 +209,12 @@ def test_dropout_comes_after_every_layer_of_every_shard(monkeypatch, dropout):
     seen = []
     real = steps.character_losses
 
-    def spy(model, window, state, dropout):
+    def spy(model, window, state, dropout, engine):
         def noted(layer, outputs):
             seen.append((layer, tuple(outputs.shape[1:])))
             return dropout(layer, outputs)
 
-        return real(model, window, state, dropout and noted)
+        return real(model, window, state, dropout and noted, engine)
 
     monkeypatch.setattr(steps, "character_losses", spy)
     config = train_config(batch_size=4, shards=2)
@@ -271,7 +271,7 @@ def test_the_keras_models_stateful_call_gives_the_loops_losses(settings):
             for layer in recurrent_layers(run.model):
                 layer.reset_state()
         expected, before = keras_loss(run.model, window), float(run.loss_sum)
-        run_steps(tf.constant(window[None]), tf.constant(0.0, tf.float64))
+        run_steps(window[None], 0.0)
         assert abs(float(run.loss_sum) - before - expected) < 1e-6
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(charrnn_tf.__file__).parent
 # A module imports only those before it.
 ORDER = (
     "errors", "config", "vocabulary", "corpus", "batches", "metrics", "record", "runtime", "layers", "model", "checkpoint",
-    "sampling", "evaluation", "export", "steps", "pace", "rundir", "training", "progress", "options", "launch", "cli",
+    "sampling", "evaluation", "export", "pace", "steps", "rundir", "training", "progress", "options", "launch", "cli",
 )  # fmt: skip
 LIGHT = ("errors", "config", "vocabulary", "corpus", "batches", "metrics", "record", "runtime", "options", "launch", "cli")
 HEAVY = {"tensorflow", "keras"}

@@ -52,8 +52,6 @@ def constant_window(preset: str = "notebook", steps: str = "10") -> None:
     model_settings, train_settings = split(resolve(preset, {}, {"max_steps": 100}))
     config = TrainConfig(**train_settings, shards=runtime.default_shards(PRESETS[preset]["batch_size"]))
     runtime.start(config.shards or 1)
-    import tensorflow as tf
-
     from charrnn_tf.steps import RunState, compile_steps
 
     model_config = ModelConfig(vocab_size=V, **model_settings)
@@ -63,7 +61,7 @@ def constant_window(preset: str = "notebook", steps: str = "10") -> None:
     times = []
     for _ in range(int(steps) + 2):
         begin = time.perf_counter()
-        run_steps(tf.constant(window), tf.constant(0.0, tf.float64))
+        run_steps(window, 0.0)
         run.step.numpy()
         times.append(time.perf_counter() - begin)
     print(statistics.median(times[2:]))

@@ -193,8 +193,11 @@ def keras_tutorial(path: str, epochs: str = "1", steps: str = "0", seed: str = "
     print(statistics.median(np.diff(ends)[1:]), *history.history["loss"], sep="\n")
 
 
-def tf1_notebook(path: str, epochs: str = "1", seed: str = "1") -> None:
-    """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds a step, then the mean loss of each epoch."""
+def tf1_notebook(path: str, epochs: str = "1", seed: str = "1", targets: str = "wrapped") -> None:
+    """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds a step, then the mean loss of each epoch.
+
+    targets: "wrapped" as the notebook has a window's last one, or the "next" character.
+    """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf
 
@@ -225,8 +228,10 @@ def tf1_notebook(path: str, epochs: str = "1", seed: str = "1") -> None:
             state, losses, begin = session.run(zero), [], time.perf_counter()
             for start in range(0, rows.shape[1], T):
                 window = rows[:, start : start + T]
-                wrapped = np.concatenate([window[:, 1:], window[:, :1]], axis=1)  # as the notebook's last target is
-                value, state, _ = session.run([loss, last, update], {x: window, y: wrapped, zero: state})
+                after = np.roll(window, -1, axis=1)  # its last target is its first character, as in the notebook
+                if targets == "next" and start + T < rows.shape[1]:
+                    after[:, -1] = rows[:, start + T]
+                value, state, _ = session.run([loss, last, update], {x: window, y: after, zero: state})
                 losses.append(value)
             seconds = (time.perf_counter() - begin) / len(losses)
             means.append(float(np.mean(losses)))
