@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +18,9 @@ from . import config as settings
 from . import launch, runtime
 from .config import PRESETS
 from .corpus import load_corpus, load_text
-from .errors import ConfigError, TextError, reason
+from .errors import ConfigError, TextError
 from .options import Commands, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
+from .output import open_output, write_samples
 from .record import CONFIG, find, iteration, latest_checkpoint, list_checkpoints, read_record
 from .record import best as best_checkpoint
 
@@ -184,13 +183,13 @@ def sample(
     record = read_record(path)
     prime = load_text(prime_file) if prime_file is not None else prime
     known = record.vocabulary.encode(prime, draw["unknown"])
-    with _output(output) as write:
+    with open_output(output) as write:
         if seed is None:
             seed = secrets.randbelow(2**31)
             click.echo(f"Seed: {seed}", err=True)
         sampler = _sampler(path, num_samples)
         if not interactive:
-            return _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+            return write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
         while True:
             click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
             line = sys.stdin.readline()
@@ -201,7 +200,7 @@ def sample(
             except TextError as error:
                 click.echo(f"Error: {error}", err=True)
                 continue
-            _write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+            write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
             seed = (seed + 1) % 2**63
 
 
@@ -210,71 +209,6 @@ def _sampler(path: Path, num_samples: int) -> Sampler:
     from .sampling import Sampler
 
     return Sampler.from_checkpoint(path, num_samples)
-
-
-def _write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:
-    """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own."""
-    texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
-    chunks = sampler.chunks(prime, **draw)
-    if sampler.batch_size > 1:
-        write("--- sample 1 ---\n")
-    write(prime)
-    for pieces in chunks:
-        for text, piece in zip(texts, pieces, strict=True):
-            text.add(piece)
-        write(texts[0].take())
-        if all(text.ended for text in texts):
-            break
-    write(texts[0].take(last=True) + "\n")
-    for number, text in enumerate(texts[1:], 2):
-        write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
-
-
-class _Stopping:
-    """A text that comes in pieces and ends before a word; what may be the word's beginning is held back."""
-
-    def __init__(self, stop: str | None) -> None:
-        self.ended = False
-        self._stop = stop
-        self._held = ""
-
-    def add(self, piece: str) -> None:
-        if not self.ended:
-            self._held += piece
-            if self._stop and self._stop in self._held:
-                self._held = self._held.partition(self._stop)[0]
-                self.ended = True
-
-    def take(self, last: bool = False) -> str:
-        """What can be shown now."""
-        held = 0 if last or self.ended or not self._stop else len(self._stop) - 1
-        shown = self._held[: len(self._held) - held] if held < len(self._held) else ""
-        self._held = self._held[len(shown) :]
-        return shown
-
-
-@contextmanager
-def _output(path: str | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes to standard output, or to a file that appears when it is complete."""
-    if path is None:
-        yield lambda text: click.echo(text, nl=False)
-        return
-    target = Path(path)
-    special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory")
-        beside = target if special else target.with_name(f".{target.name}.partial")
-        try:
-            with open(beside, "w", encoding="utf-8", newline="") as file:
-                yield lambda text: (file.write(text), None)[1]
-            if not special:
-                beside.replace(target)
-        finally:
-            if not special:
-                beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
 
 
 @cli.command()
@@ -354,6 +288,24 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['size'] / 1e6:>6.1f} MB"
         )
     return "\n".join(lines)
+
+
+@cli.command()
+@click.option("--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.  [default: off]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
+def benchmark(compare: bool, as_json: bool) -> None:
+    """Measure this machine: large products, training steps, sampling. Under 3 minutes without --compare.
+
+    \b
+    Example:
+        charrnn-tf benchmark --compare
+    """
+    runtime.start(runtime.available_cores())
+    from .benchmark import as_text
+    from .benchmark import benchmark as measure
+
+    result = measure(compare, lambda part: click.echo(f"Measuring {part} ...", err=True))
+    click.echo(json.dumps(result, indent=2) if as_json else as_text(result))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ python tests/benchmarks/ours.py PART [ARGUMENT]...
 
 from __future__ import annotations
 
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from charrnn_tf import runtime
-from charrnn_tf.config import PRESETS, ModelConfig, TrainConfig, resolve, split
+from charrnn_tf.config import preset
+from charrnn_tf.corpus import load_corpus
 from charrnn_tf.vocabulary import Vocabulary
 
 V = 83  # distinct characters of Anna Karenina
@@ -47,38 +48,69 @@ def train_step(preset: str = "notebook", short: str = "14", long: str = "44", *f
     print((seconds[1] - seconds[0]) / (int(long) - int(short)))
 
 
-def constant_window(preset: str = "notebook", steps: str = "10") -> None:
+def constant_window(name: str = "notebook", precision: str = "float32") -> None:
     """Seconds a step of the compiled step on one window that never changes."""
-    model_settings, train_settings = split(resolve(preset, {}, {"max_steps": 100}))
-    config = TrainConfig(**train_settings, shards=runtime.default_shards(PRESETS[preset]["batch_size"]))
-    runtime.start(config.shards or 1)
-    from charrnn_tf.steps import RunState, compile_steps
-
-    model_config = ModelConfig(vocab_size=V, **model_settings)
-    run = RunState(model_config, config)
-    run_steps = compile_steps(run, model_config, config, 1000)
-    window = np.random.randint(0, V, (1, config.batch_size, config.num_steps + 1), np.int32)
-    times = []
-    for _ in range(int(steps) + 2):
-        begin = time.perf_counter()
-        run_steps(window, 0.0)
-        run.step.numpy()
-        times.append(time.perf_counter() - begin)
-    print(statistics.median(times[2:]))
-
-
-def sample(texts: str = "1", length: str = "2000", hidden: str = "512", layers: str = "2") -> None:
-    """Characters a second of all texts together, LSTM, top 5, after a first text that compiles."""
     runtime.start(runtime.available_cores())
-    from charrnn_tf import Sampler
+    from charrnn_tf import benchmark
 
-    config = ModelConfig(vocab_size=V, hidden_size=int(hidden), num_layers=int(layers))
-    sampler = Sampler(config, Vocabulary(CHARACTERS), int(texts))
-    for count in (100, int(length)):
-        begin = time.perf_counter()
-        for _ in sampler.chunks(CHARACTERS[0], count, top_n=5):
-            pass
-    print(int(texts) * int(length) / (time.perf_counter() - begin))
+    print(benchmark.train_step(name, precision, 1.0, 10)["seconds"])
+
+
+def sample(texts: str = "1", name: str = "notebook") -> None:
+    """Characters a second of all texts together, top 5, after a first text that compiles."""
+    runtime.start(runtime.available_cores())
+    from charrnn_tf import benchmark
+
+    print(benchmark.characters_per_second(preset(name, V)[0], int(texts), 2000))
+
+
+def train_speed(name: str = "notebook") -> None:
+    """Characters a second of the compiled training step."""
+    runtime.start(runtime.available_cores())
+    from charrnn_tf import benchmark
+
+    print(benchmark.train_step(name, "float32", 1.0)["chars_per_second"])
+
+
+def evaluate(path: str, name: str = "notebook") -> None:
+    """Characters a second of evaluation, after a short text that compiles."""
+    runtime.start(runtime.available_cores())
+    from charrnn_tf import build_model, load_text
+    from charrnn_tf.evaluation import Evaluator
+
+    text = load_text(path)
+    vocabulary = Vocabulary.from_text(text)
+    config = preset(name, len(vocabulary))[0]
+    evaluator = Evaluator(build_model(config, 1), config, runtime.available_cores())
+    ids = vocabulary.encode(text)
+    evaluator.evaluate(ids[:100_000])
+    begin = time.perf_counter()
+    evaluator.evaluate(ids)
+    print(len(ids) / (time.perf_counter() - begin))
+
+
+def encode(path: str) -> None:
+    """Megabytes a second of reading and encoding a text on one core."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    begin = time.perf_counter()
+    load_corpus([path])
+    print(os.path.getsize(path) / (time.perf_counter() - begin) / 1e6)
+
+
+def first_character() -> None:
+    """Wall seconds from the command to a sampled character, of a model of the notebook preset."""
+    with tempfile.TemporaryDirectory() as directory:
+        text, run = str(_random_text(directory, 100_000)), ["--checkpoint-dir", f"{directory}/run"]
+        _command("train", text, "--preset", "notebook", "--batch-size", "2", "--max-steps", "1", *run)
+        print(_command("sample", "--length", "1", "--seed", "1", *run))
+
+
+def import_tensorflow() -> None:
+    """Wall seconds of `python -c "import tensorflow"`."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
+    print(time.perf_counter() - begin)
 
 
 def help_seconds() -> None:
@@ -86,7 +118,12 @@ def help_seconds() -> None:
     print(_command("--help"))
 
 
-PARTS = {part.__name__.replace("_", "-"): part for part in (train_step, constant_window, sample, help_seconds)}
+PARTS = {
+    part.__name__.replace("_", "-"): part
+    for part in (
+        train_step, constant_window, train_speed, sample, evaluate, encode, first_character, import_tensorflow, help_seconds,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     PARTS[sys.argv[1]](*sys.argv[2:])

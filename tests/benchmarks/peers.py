@@ -12,99 +12,13 @@ import statistics
 import string
 import sys
 import time
-from collections.abc import Callable
 
 import numpy as np
 
+from charrnn_tf.peers import keras_step, torch_sample, torch_step
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-V = 83  # distinct characters of Anna Karenina
-
-
-def _median_seconds(step: Callable[[], object], steps: int, warm_up: int = 2) -> float:
-    times = []
-    for _ in range(steps + warm_up):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[warm_up:])
-
-
-def _notebook_network(cell: str, hidden: int, layers: int = 2, vocab: int = V):
-    """The PyTorch notebooks' network: recurrent layers with dropout, dropout, dense."""
-    from torch import nn
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            recurrent = nn.LSTM if cell == "lstm" else nn.GRU
-            self.recurrent = recurrent(vocab, hidden, layers, dropout=0.5 if layers > 1 else 0.0, batch_first=True)
-            self.dropout = nn.Dropout(0.5)
-            self.dense = nn.Linear(hidden, vocab)
-
-        def forward(self, x, state):
-            outputs, state = self.recurrent(x, state)
-            return self.dense(self.dropout(outputs).reshape(-1, hidden)), state
-
-    return Network()
-
-
-def torch_step(
-    cell: str = "lstm",
-    precision: str = "float32",
-    hidden: str = "512",
-    layers: str = "2",
-    batch: str = "128",
-    window: str = "100",
-) -> None:
-    """Seconds a training step in PyTorch, the notebooks' way: one-hot, clip 5, Adam."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(2)
-    H, L, B, T = int(hidden), int(layers), int(batch), int(window)
-    network = _notebook_network(cell, H, L)
-    optimizer, loss_of = torch.optim.Adam(network.parameters(), lr=0.001), nn.CrossEntropyLoss()
-    ids = torch.randint(0, V, (B, T + 1))
-    zero = torch.zeros(L, B, H)
-    state = [zero if cell == "gru" else (zero, zero.clone())]
-
-    def step() -> None:
-        x = nn.functional.one_hot(ids[:, :-1], V).float()
-        before = state[0].detach() if cell == "gru" else tuple(part.detach() for part in state[0])
-        network.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits, after = network(x, before)
-        state[0] = after.float() if cell == "gru" else tuple(part.float() for part in after)
-        loss_of(logits.float(), ids[:, 1:].reshape(-1)).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5)
-        optimizer.step()
-
-    print(_median_seconds(step, 5))
-
-
-def torch_sample(length: str = "1000") -> None:
-    """Characters a second of the notebooks' `predict` called in a Python loop, top 5."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(2)
-    network = _notebook_network("lstm", 512).eval()
-
-    def predict(character: int, state: tuple) -> tuple[int, tuple]:
-        x = np.zeros((1, 1, V), np.float32)
-        x[0, 0, character] = 1
-        logits, state = network(torch.from_numpy(x), tuple(part.data for part in state))
-        chances, ids = nn.functional.softmax(logits, dim=1).data.topk(5)
-        chances = chances.numpy().squeeze()
-        return int(np.random.choice(ids.numpy().squeeze(), p=chances / chances.sum())), state
-
-    character, state = 0, (torch.zeros(2, 1, 512), torch.zeros(2, 1, 512))
-    for count in (100, int(length)):
-        begin = time.perf_counter()
-        for _ in range(count):
-            character, state = predict(character, state)
-    print(count / (time.perf_counter() - begin))
 
 
 def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", seed: str = "0") -> None:
@@ -136,32 +50,6 @@ def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", seed
         speed = len(begins) * T / (time.perf_counter() - begin)
         nats.append(total / (len(begins) * T))
     print(speed, *nats, sep="\n")
-
-
-def keras_step(cell: str = "lstm") -> None:
-    """Seconds a step of the notebook preset's model with plain Keras layers in a `tf.function`, clip 5, Adam."""
-    import keras
-    import tensorflow as tf
-
-    ids = keras.Input(batch_shape=(128, 100), dtype="int32")
-    x = keras.ops.one_hot(ids, V)
-    for _ in range(2):
-        layer = keras.layers.LSTM if cell == "lstm" else keras.layers.GRU
-        x = keras.layers.Dropout(0.5)(layer(512, return_sequences=True, stateful=True)(x))
-    model = keras.Model(ids, keras.layers.Dense(V)(x))
-    optimizer = keras.optimizers.Adam(0.001)
-    window = tf.constant(np.random.randint(0, V, (128, 101)), tf.int32)
-
-    @tf.function
-    def step() -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(window[:, :-1], training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(window[:, 1:], logits))
-        gradients, _ = tf.clip_by_global_norm(tape.gradient(loss, model.trainable_variables), 5.0)
-        optimizer.apply(gradients, model.trainable_variables)
-        return loss
-
-    print(_median_seconds(lambda: step().numpy(), 5))
 
 
 def keras_tutorial(path: str, epochs: str = "1", steps: str = "0", seed: str = "0") -> None:
@@ -239,7 +127,8 @@ def tf1_notebook(path: str, epochs: str = "1", seed: str = "1", targets: str = "
 
 
 PARTS = {
-    name.replace("_", "-"): part for name, part in list(globals().items()) if name.startswith(("torch_", "keras_", "tf1_"))
+    part.__name__.replace("_", "-"): part
+    for part in (torch_step, torch_sample, torch_sherlock, keras_step, keras_tutorial, tf1_notebook)
 }
 
 if __name__ == "__main__":

@@ -28,7 +28,17 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
     "step-notebook": (["train-step", "notebook"], ["torch-step"], False),
     "step-notebook-keras": (["train-step", "notebook"], ["keras-step"], False),
     "step-constant-window": (["train-step", "notebook"], ["ours", "constant-window", "notebook"], False),
+    "step-notebook-bfloat16": (
+        ["train-step", "notebook", "14", "44", "--precision", "bfloat16"], ["torch-step", "lstm", "bfloat16"], False,
+    ),
     "step-notebook-gru": (["train-step", "notebook", "14", "44", "--cell", "gru"], ["torch-step", "gru"], False),
+    "step-notebook-gru-bfloat16": (
+        ["train-step", "notebook", "14", "44", "--cell", "gru", "--precision", "bfloat16"],
+        ["torch-step", "gru", "bfloat16"], False,
+    ),
+    "step-default": (
+        ["train-step", "default", "100", "500"], ["torch-step", "lstm", "float32", "256", "2", "32", "64"], False,
+    ),
     "step-tf-tutorial": (["train-step", "tf-tutorial"], ["keras-tutorial", "{text}", "1", "12"], False),
     "step-notebook-tf1": (["train-step", "notebook-tf1", "200", "1200", "--keep", "1"], ["tf1-notebook", "{text}"], False),
     "step-sherlock": (
@@ -36,13 +46,15 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
     ),
     "sample-1": (["sample", "1"], ["torch-sample"], True),
     "sample-16": (["sample", "16"], ["torch-sample"], True),
+    "evaluate": (["evaluate", "{text}"], ["ours", "train-speed"], True),
+    "first-character": (["first-character"], ["ours", "import-tensorflow"], False),
 }  # fmt: skip
 
 
 def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
     """Both sides of a comparison in turn."""
     ours, peer, more_is_better = SPEED[row]
-    peer = [part.format(text=text) for part in peer]
+    ours, peer = ([part.format(text=text) for part in side] for side in (ours, peer))
     sides: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(runs):
         sides["ours"].append(_number("ours", ours))
@@ -101,7 +113,21 @@ def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
     return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
 
 
-LEARNING: dict[str, Callable[[str, int], dict[str, Any]]] = {
+def limit(text: str, seed: int) -> dict[str, Any]:
+    """The machine's rates of large products, GFLOP/s, and the share of them that a step reaches."""
+    done = subprocess.run([sys.executable, "-m", "charrnn_tf", "benchmark", "--json"], check=True, capture_output=True)
+    return {name: part for name, part in json.loads(done.stdout).items() if name != "machine"}
+
+
+def encode(text: str, seed: int) -> dict[str, Any]:
+    """Megabytes a second of reading and encoding a text on one core, the best of three."""
+    return {"megabytes_per_second": max(_number("ours", ["encode", text]) for _ in range(3))}
+
+
+# Rows with their own way of measuring: row -> function of text and seed
+SINGLE: dict[str, Callable[[str, int], dict[str, Any]]] = {
+    "limit": limit,
+    "encode": encode,
     "notebook-139": notebook,
     "notebook-139-pytorch": lambda text, seed: notebook(text, seed, "pytorch"),
     "notebook-715": lambda text, seed: notebook(text, seed, steps="715"),
@@ -126,19 +152,17 @@ def machine() -> str:
 def main() -> None:
     """Measure the row that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", nargs="?", choices=[*SPEED, *LEARNING])
+    parser.add_argument("row", nargs="?", choices=[*SPEED, *SINGLE])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--append")
     asked = parser.parse_args()
     if asked.row is None:
-        return print(*SPEED, *LEARNING, sep="\n")
-    if asked.row in LEARNING and not asked.text:
+        return print(*SPEED, *SINGLE, sep="\n")
+    if not asked.text and ((asked.row in SINGLE and asked.row != "limit") or "{text}" in str(SPEED.get(asked.row))):
         parser.error(f"{asked.row} needs --text")
-    figures = (
-        compare(asked.row, asked.runs, asked.text) if asked.row in SPEED else LEARNING[asked.row](asked.text, asked.seed)
-    )
+    figures = compare(asked.row, asked.runs, asked.text) if asked.row in SPEED else SINGLE[asked.row](asked.text, asked.seed)
     date = time.strftime("%Y-%m-%d")
     line = json.dumps({"row": asked.row, "date": date, "machine": machine(), "seed": asked.seed, **figures})
     print(line)

@@ -1,0 +1,81 @@
+"""Where texts go that are sampled: standard output, or a file that appears when it is complete."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import ConfigError, reason
+
+if TYPE_CHECKING:
+    from .sampling import Sampler
+
+
+@contextmanager
+def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes to standard output, or to a file that appears when it is complete."""
+    if path is None:
+        yield lambda text: click.echo(text, nl=False)
+        return
+    target = Path(path)
+    special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        beside = target if special else target.with_name(f".{target.name}.partial")
+        try:
+            with open(beside, "w", encoding="utf-8", newline="") as file:
+                yield lambda text: (file.write(text), None)[1]
+            if not special:
+                beside.replace(target)
+        finally:
+            if not special:
+                beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
+
+
+def write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:
+    """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own."""
+    texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
+    chunks = sampler.chunks(prime, **draw)
+    if sampler.batch_size > 1:
+        write("--- sample 1 ---\n")
+    write(prime)
+    for pieces in chunks:
+        for text, piece in zip(texts, pieces, strict=True):
+            text.add(piece)
+        write(texts[0].take())
+        if all(text.ended for text in texts):
+            break
+    write(texts[0].take(last=True) + "\n")
+    for number, text in enumerate(texts[1:], 2):
+        write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
+
+
+class _Stopping:
+    """A text that comes in pieces and ends before a word; what may be the word's beginning is held back."""
+
+    def __init__(self, stop: str | None) -> None:
+        self.ended = False
+        self._stop = stop
+        self._held = ""
+
+    def add(self, piece: str) -> None:
+        if not self.ended:
+            self._held += piece
+            if self._stop and self._stop in self._held:
+                self._held = self._held.partition(self._stop)[0]
+                self.ended = True
+
+    def take(self, last: bool = False) -> str:
+        """What can be shown now."""
+        held = 0 if last or self.ended or not self._stop else len(self._stop) - 1
+        shown = self._held[: len(self._held) - held] if held < len(self._held) else ""
+        self._held = self._held[len(shown) :]
+        return shown
