@@ -20,7 +20,7 @@ from .vocabulary import Ids
 
 CHARACTERS_PER_STREAM = 10_000  # at least, for each parallel stream
 WARM_UP = 2_000  # characters that a stream reads unscored before its own part
-MOST_STREAMS = 192
+MOST_STREAMS = 128
 STEPS = 100  # characters of every stream in one call
 
 

@@ -137,11 +137,12 @@ def test_the_record_comes_back_as_it_was_written(tmp_path):
     model = ModelConfig(3, cell="gru", hidden_size=5, num_layers=2, dropout=0.25, embedding_size=2, init="tf1")
     train = TrainConfig(
         batch_size=2, num_steps=3, max_steps=9, max_seconds=60, optimizer="rmsprop", schedule="step", sample_every="epoch",
-        sample_prime=("a", ""), seed=2**63 - 1, shards=2, unknown="skip",
+        sample_prime=("a", ""), seed=2**63 - 1, precision="bfloat16", shards=2, xla=True, unknown="skip",
     )  # fmt: skip
     record = Record(
         model, train, Vocabulary("cab"), TextRecord(("/a text.txt", "-"), "f" * 64, 1234), step=12345, epoch=1 / 3,
         seconds=0.1, train_loss=None, validation_loss=2.0000000000000004, only_while_best=True, init_from="a/i1_l5",
+        in_force={"processor": "a", "cores": 2},
     )  # fmt: skip
     path = checkpoint.write(tmp_path, record, RunState(model, train).variables())
     assert path.name == "i12345_l5"

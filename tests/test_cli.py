@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn_tf import launch
-from charrnn_tf.cli import _Stopping, cli, main
-from charrnn_tf.config import PRESETS, RESUMABLE, ModelConfig, TrainConfig
+from charrnn_tf.cli import cli, main
+from charrnn_tf.config import MODEL_OPTIONS, PRESETS, RESUMABLE, TRAIN_OPTIONS, ModelConfig, TrainConfig
 from charrnn_tf.metrics import read_rows
 from charrnn_tf.options import SETTINGS, UNSET
+from charrnn_tf.output import _Stopping
 from charrnn_tf.record import find, list_checkpoints, read_record
 
 WORDS = "the a cat dog house river runs sleeps over under quickly slowly and then by night"
@@ -229,8 +230,8 @@ def test_train_options_reach_the_settings(empty):
         "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 500, "batch_size": 3, "num_steps": 5, "epochs": 7,
         "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "schedule": "step", "step_epochs": 3,
-        "gamma": 0.5, "clip_norm": 1.5, "state_reset": 0.5, "validation_fraction": 0.2, "seed": 9, "save_every": 11,
-        "keep": 3, "log_every": 12, "validate_every": 13, "sample_every": "epoch", "sample_prime": ("x",),
+        "gamma": 0.5, "clip_norm": 1.5, "state_reset": 0.5, "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16",
+        "save_every": 11, "keep": 3, "log_every": 12, "validate_every": 13, "sample_every": "epoch", "sample_prime": ("x",),
         "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
     }  # fmt: skip
     assert given.keys() == SETTINGS.keys()
@@ -309,8 +310,8 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 300, "batch_size": 2, "num_steps": 4, "epochs": 9,
         "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "schedule": "step",
         "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "state_reset": 0.5, "validation_fraction": 0, "seed": 4,
-        "save_every": 3, "keep": 2, "log_every": 3, "validate_every": 4, "sample_every": "epoch", "sample_prime": ["x"],
-        "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
+        "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3, "validate_every": 4, "sample_every": "epoch",
+        "sample_prime": ["x"], "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
     }  # fmt: skip
     assert settings.keys() == SETTINGS.keys()
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]  # as TOML has these
@@ -318,6 +319,7 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
     succeed("train", "text.txt", "--config", "run.toml")
     train = read_record("checkpoints/i1_l5").train
     assert (train.optimizer, train.sample_every, train.sample_prime) == ("rmsprop", "epoch", ("x",))
+    assert train.precision == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +328,7 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
         ("hidden_sise = 8", "'hidden_sise', which there is not; did you mean 'hidden_size'?"),
         ("zzz = 8", "'zzz', which there is not; they are: batch_size, cell,"),
         ("shards = 2", "'shards', which there is not"),
+        ("xla = true", "'xla', which there is not"),
         ("hidden_size 8", "can't read the settings in 'run.toml': Expected '='"),
         ('hidden_size = "8"', "hidden_size must be a whole number"),
         ("hidden_size = true", "hidden_size must be a whole number"),
@@ -333,6 +336,7 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
         ("learning_rate = nan", "learning_rate must be a number above 0, got nan"),
         ('cell = "rnn"', "cell must be one of lstm, gru, got 'rnn'"),
         ("cell = []", "cell must be one of lstm, gru, got []"),
+        ('precision = "float16"', "precision must be one of float32, bfloat16, got 'float16'"),
         ('sample_prime = "The"', "sample_prime must be a list of texts"),
         ("sample_prime = [1]", "sample_prime must be a list of texts"),
         ("sample_prime = 5", "sample_prime must be a list of texts"),
@@ -403,7 +407,7 @@ CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
     "vocabulary": "printable", "unknown": "skip", "limit_chars": 100, "batch_size": 4, "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0, "state_reset": 0.5,
-    "validation_fraction": 0.2, "seed": 4, "validate_every": 3,
+    "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16", "validate_every": 3,
 }  # fmt: skip
 
 
@@ -417,6 +421,10 @@ def test_resume_refuses_a_changed_setting_by_name(name):
         f"Error: {option} {CHANGES[name]} can't change on --resume: the run in 'checkpoints' has "
     )
     assert (result.exit_code, result.stdout) == (1, "")
+
+
+def test_what_follows_from_the_machine_has_no_option():
+    assert {*MODEL_OPTIONS, *TRAIN_OPTIONS} - SETTINGS.keys() == {"shards", "xla"}
 
 
 def test_all_settings_are_either_changeable_or_refused():
@@ -853,6 +861,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(empty, home, command, m
     [
         "train --no-such-option",
         "train text.txt --cell rnn",
+        "train text.txt --precision float16",
+        "train text.txt --xla",
         "train text.txt --hidden-size 0",
         "train text.txt --hidden-size many",
         "train text.txt --epochs 0",

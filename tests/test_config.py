@@ -80,6 +80,7 @@ def test_the_default_preset_sets_no_budget_and_holds_out_a_tenth():
     default = settings_of("default")
     assert [default[budget] for budget in BUDGETS] == [None, None, None]
     assert (default["validation_fraction"], default["clip_norm"], default["keep"]) == (0.1, 5, 5)
+    assert (default["precision"], default["shards"], default["xla"]) == ("float32", None, None)
 
 
 def test_a_presets_settings_can_be_changed():
@@ -143,7 +144,7 @@ def test_a_settings_file_is_flat_toml(tmp_path):
     assert TrainConfig(**train).sample_prime == ("A", "é")
 
 
-@pytest.mark.parametrize("name", sorted({*MODEL_OPTIONS, *TRAIN_OPTIONS} - {"shards"}))
+@pytest.mark.parametrize("name", sorted({*MODEL_OPTIONS, *TRAIN_OPTIONS} - {"shards", "xla"}))
 def test_a_settings_file_may_name_every_option(tmp_path, name):
     (tmp_path / "run.toml").write_text(f"{name} = 1\n", encoding="utf-8")
     assert read_settings(tmp_path / "run.toml") == {name: 1}
@@ -157,6 +158,7 @@ def test_a_settings_file_may_name_every_option(tmp_path, name):
         (b"zzz = 8\n", "has a setting 'zzz', which there is not; they are: batch_size, cell, clip_norm, dropout, "),
         (b"vocab_size = 8\n", "has a setting 'vocab_size', which there is not"),
         (b"shards = 2\n", "has a setting 'shards', which there is not"),
+        (b"xla = true\n", "has a setting 'xla', which there is not"),
         (b"[model]\nhidden_size = 8\n", "has a setting 'model', which there is not"),
         (b"hidden_size: 8\n", "can't read the settings in "),
         (b"hidden_size = '\xff'\n", "can't read the settings in "),
@@ -231,9 +233,10 @@ def test_a_model_setting_out_of_range_is_named(name, value):
         ("learning_rate", math.nan), ("learning_rate", True), ("schedule", "linear"), ("step_epochs", 0), ("gamma", 0),
         ("clip_norm", -1), ("clip_norm", math.inf), ("state_reset", 1.01), ("state_reset", -0.01),
         ("validation_fraction", 1), ("validation_fraction", -0.1), ("seed", -1), ("seed", 2**63), ("seed", None),
-        ("shards", 0), ("save_every", 0), ("keep", 0), ("keep", None), ("log_every", 0), ("validate_every", 0),
-        ("sample_every", 0), ("sample_every", "step"), ("sample_prime", "The "), ("sample_prime", ["The ", 3]),
-        ("sample_prime", 5), ("sample_length", 0), ("sample_top_n", -1), ("sample_temperature", -1),
+        ("precision", "float16"), ("precision", None), ("xla", "yes"), ("xla", 2), ("shards", 0), ("save_every", 0),
+        ("keep", 0), ("keep", None), ("log_every", 0), ("validate_every", 0), ("sample_every", 0), ("sample_every", "step"),
+        ("sample_prime", "The "), ("sample_prime", ["The ", 3]), ("sample_prime", 5), ("sample_length", 0),
+        ("sample_top_n", -1), ("sample_temperature", -1),
     ],
 )  # fmt: skip
 def test_a_train_setting_out_of_range_is_named(name, value):
@@ -248,7 +251,8 @@ def test_a_train_setting_out_of_range_is_named(name, value):
         {"dropout": 0}, {"dropout": 0.999}, {"embedding_size": 0}, {"clip_norm": 0}, {"state_reset": 0}, {"state_reset": 1},
         {"validation_fraction": 0}, {"seed": 2**63 - 1}, {"sample_top_n": 0}, {"sample_temperature": 0}, {"keep": 1},
         {"sample_every": "epoch"}, {"sample_every": 1}, {"sample_prime": ()}, {"max_seconds": 0.5}, {"batch_size": 1},
-        {"batch_size": 6, "shards": 3},
+        {"batch_size": 6, "shards": 3}, {"precision": "float32"}, {"precision": "bfloat16"}, {"xla": None}, {"xla": False},
+        {"xla": True},
     ],
 )  # fmt: skip
 def test_the_ends_of_each_range_are_allowed(settings):

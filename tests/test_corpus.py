@@ -3,6 +3,7 @@
 import hashlib
 import io
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -103,6 +104,31 @@ def test_ids_vocabulary_and_sum_are_those_of_the_text(tmp_path, text, block_byte
     assert read.ids.dtype == vocabulary.dtype
     assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
     assert read.characters == len(text)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4, 7, 1 << 22])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "é", "ab", "abc", "aab\x00\x7f\x7f\x7f", "naïve café ÿÿ", "\x80\xff", "plain then naïve then plain", "é한a" * 5],
+    ids=ascii,
+)
+def test_characters_are_counted_and_encoded_as_plain_python_does(write, monkeypatch, text, block_bytes):
+    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    read = load_corpus([write(text)])
+    places = {character: place for place, character in enumerate(sorted(set(text)))}
+    assert read.vocabulary.characters == "".join(places)
+    assert read.ids.tolist() == [places[character] for character in text]
+    assert read.characters == len(text)
+    kept = load_corpus([write(text)], vocabulary=Vocabulary("nab"), unknown="skip")  # as many as were counted
+    assert kept.ids.tolist() == ["nab".index(character) for character in text if character in "nab"]
+    assert kept.characters == len(text)
+
+
+@given(st.binary(min_size=1, max_size=50).map(lambda data: bytes(byte % 128 for byte in data)))
+def test_bytes_are_counted_two_at_a_time(data):
+    counted = corpus._count_ascii(data)
+    assert {byte: count for byte, count in enumerate(counted) if count} == Counter(data)
+    assert len(counted) == 256
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4, 1 << 22])

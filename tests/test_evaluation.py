@@ -130,6 +130,17 @@ def test_shards_change_nothing(checkpoint, monkeypatch, shards):
     assert parts.characters == whole.characters
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_on_a_gpu_keras_own_loops_give_the_same_figure(trained, monkeypatch, cell):
+    model, record = load_model(latest_checkpoint(trained(cell)))
+    ids = record.vocabulary.encode(TEXT[:250])
+    ours = Evaluator(model, record.model).evaluate(ids)
+    monkeypatch.setattr(evaluation, "on_graphics_card", lambda: True)  # a stand-in: Keras's loops still compute on the CPU
+    monkeypatch.setattr(type(model.get_layer(f"{cell}_0")), "scan", None)  # must not be called
+    theirs = Evaluator(model, record.model).evaluate(ids)
+    assert theirs.nats_per_character == pytest.approx(ours.nats_per_character, abs=1e-5)
+
+
 @given(targets=st.integers(1, 4_000_000), most=st.integers(1, 300))
 @example(targets=2 * CHARACTERS_PER_STREAM - 1, most=MOST_STREAMS)
 @example(targets=2 * CHARACTERS_PER_STREAM, most=MOST_STREAMS)

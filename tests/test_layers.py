@@ -1,4 +1,4 @@
-"""The fast LSTM and GRU against Keras's own, against NumPy and against finite differences."""
+"""The fast LSTM and GRU against Keras's own, against NumPy and against finite differences; products in bfloat16."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn_tf import layers
-from charrnn_tf.layers import GRU, LSTM
+from charrnn_tf.layers import GRU, LSTM, linear, product
 
 OURS = {"lstm": LSTM, "gru": GRU}
 KERAS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
@@ -66,6 +66,16 @@ def test_outputs_and_gradients_are_those_of_keras(cell, batch, steps, units, fea
     expected_results, expected_gradients = outputs_and_gradients(theirs, inputs, state, of_loss)
     assert_close(results, list(expected_results), 1e-5)
     assert_close(gradients, expected_gradients, 1e-4)
+
+
+def gradients_of(compute, layer, inputs, state):
+    """Outputs and states of `compute(inputs, state)`, and the gradients of their weighted sum as above."""
+    inputs = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch([inputs, *state])
+        results = tf.nest.flatten(compute(inputs, state))
+        loss = tf.add_n([tf.reduce_sum(result * random(9 + n, *result.shape)) for n, result in enumerate(results)])
+    return results, tape.gradient(loss, [inputs, *state, *(variable.value for variable in layer.trainable_variables)])
 
 
 def sigmoid(x):
@@ -270,3 +280,69 @@ def test_a_layer_trains_in_an_ordinary_keras_model(cell):
         losses.append(model.fit(random(1, 8, T, F), random(2, 8, 1), epochs=3, shuffle=False, verbose=0).history["loss"])
     assert losses[0][-1] < losses[0][0]
     assert_close(losses[0], losses[1], 1e-5)
+
+
+# What computes: products in bfloat16, Keras's own loops
+
+
+def rounded(array):
+    return tf.cast(tf.cast(array, tf.bfloat16), tf.float32)
+
+
+@pytest.mark.parametrize("transposed", [{}, {"transpose_a": True}, {"transpose_b": True}])
+def test_a_product_in_bfloat16_is_that_of_the_rounded_factors(transposed):
+    a, b = random(1, 32, 32), random(2, 32, 32)
+    result = product(a, b, tf.bfloat16, **transposed)
+    assert result.dtype == tf.float32
+    np.testing.assert_allclose(result, tf.matmul(rounded(a), rounded(b), **transposed), rtol=2**-7, atol=1e-5)
+    assert np.abs(result - tf.matmul(a, b, **transposed)).max() > 0.005
+
+
+def test_a_product_without_a_precision_keeps_the_factors_type():
+    a, b = random(1, 5, 6, dtype=np.float64), random(2, 6, 7, dtype=np.float64)
+    result = product(tf.constant(a), tf.constant(b))
+    assert result.dtype == tf.float64
+    np.testing.assert_allclose(result, a @ b, rtol=1e-12, atol=1e-12)
+
+
+@both_cells
+def test_scan_in_bfloat16_is_close_to_float32_and_so_are_the_gradients(cell):
+    batch, steps, units, features = 16, 20, 32, 12
+    layer, _ = pair(cell, units, features)
+    inputs, state = random(1, steps, batch, features), states_of(cell, 2, batch, units)
+
+    def run(precision):
+        return gradients_of(
+            lambda inputs, state: layer.scan(layer.project(inputs, precision), tuple(state), precision), layer, inputs, state
+        )
+
+    (exact, exact_gradients), (results, gradients) = run(None), run(tf.bfloat16)
+    for result, other in zip(results, exact, strict=True):
+        assert result.dtype == tf.float32
+        assert 1e-4 < np.abs(result - other).max() < 0.02
+    for gradient, other in zip(gradients, exact_gradients, strict=True):
+        assert gradient.dtype == tf.float32
+        a, b = np.ravel(gradient), np.ravel(other)
+        assert 0.999 < a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) < 0.9999999
+        assert np.linalg.norm(a) == pytest.approx(np.linalg.norm(b), rel=0.02)
+
+
+def test_linears_gradients_are_those_of_a_product_plus_a_bias():
+    tensors = [tf.constant(random(n, *shape, dtype=np.float64)) for n, shape in enumerate([(5, 3), (3, 4), (4,)])]
+    found = []
+    for function in (linear(None), lambda x, kernel, bias: x @ kernel + bias):
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = function(*tensors)
+            loss = tf.reduce_sum(outputs * random(5, 5, 4, dtype=np.float64))
+        found.append((outputs, tape.gradient(loss, tensors)))
+    assert_close(*found, 1e-12)
+
+
+@both_cells
+def test_keras_scan_is_project_and_scan(cell, monkeypatch):
+    layer = one(cell)
+    inputs, state = random(1, 3 * T, B, F), states_of(cell, 2, B, H)
+    expected = gradients_of(lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state)
+    monkeypatch.setattr(OURS[cell], "scan", None)  # Keras's loop, not ours
+    assert_close(gradients_of(layer.keras_scan, layer, inputs, state), expected, 1e-5)

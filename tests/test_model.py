@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from charrnn_tf import model as model_module
 from charrnn_tf.config import INITS, ModelConfig
+from charrnn_tf.layers import Engine
 from charrnn_tf.model import (
     _rows,
     build_model,
@@ -150,6 +151,24 @@ def test_forward_in_two_halves_is_forward_in_one(cell):
     second, after = forward(model, ids[:, T:], between)
     np.testing.assert_allclose(tf.concat([first, second], axis=0), whole, rtol=0, atol=1e-6)
     np.testing.assert_allclose(flat(after), flat(state), rtol=0, atol=1e-6)
+
+
+@both_inputs
+@both_cells
+def test_forward_by_keras_own_loops_equals_forward(cell, embedding_size, monkeypatch):
+    config = config_of(cell, embedding_size=embedding_size)
+    model, ids = build_model(config, B), tf.constant(ids_of(B, 3 * T))
+    state = [tuple(part + 0.1 for part in layer) for layer in zero_state(config, B)]
+    found = []
+    for engine in (Engine(), Engine(cudnn=True)):
+        with tf.GradientTape() as tape:
+            logits, after = forward(model, ids, state, lambda n, outputs: outputs * (n + 0.5), engine)
+            loss = tf.reduce_sum(tf.nn.log_softmax(logits)[:, 0])
+        gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        found.append(flat([logits, after]) + [tf.convert_to_tensor(gradient).numpy() for gradient in gradients])
+        monkeypatch.setattr(type(model_module.recurrent_layers(model)[0]), "scan", None)  # must not be called
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_is_given_each_layers_number_and_outputs_and_changes_what_goes_on():

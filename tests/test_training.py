@@ -1,14 +1,20 @@
-"""The training run: its rows, validations and checkpoints, budgets, stopping and going on, beginning from weights."""
+"""The training run: its rows, validations and checkpoints, budgets, stopping and going on, beginning from weights, and what
+follows from the machine.
+"""
 
 import dataclasses
+import json
 import random
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from charrnn_tf import checkpoint
+from charrnn_tf import checkpoint, runtime, steps, training
 from charrnn_tf.config import ModelConfig, TrainConfig, preset
 from charrnn_tf.errors import CheckpointError, TextError
 from charrnn_tf.metrics import MetricsFile, read_rows
@@ -528,3 +534,122 @@ def test_samples_do_not_change_the_run(whole, tmp_path):
     _, rows = whole
     sampled = trainer(tmp_path, **BUSY, sample_every=3, sample_length=5)
     assert stripped(sampled.run(Watcher())) == stripped(rows)
+
+
+# What follows from the machine
+
+
+@pytest.mark.parametrize(
+    ("settings", "xla"),
+    [
+        ({}, True),
+        ({"max_seconds": 9.0}, True),
+        ({"max_steps": 1000}, True),
+        ({"max_steps": 999}, False),
+        ({"epochs": 143}, True),  # of 7 steps
+        ({"epochs": 142}, False),
+        ({"epochs": 142, "max_steps": 1000}, False),
+        ({"batch_size": 8, "num_steps": 1}, True),
+        ({"batch_size": 9, "num_steps": 1}, False),
+        ({"batch_size": 9, "num_steps": 1, "max_steps": 10**6}, False),
+        ({"max_steps": 1, "xla": True}, True),
+        ({"xla": False}, False),
+    ],
+)
+def test_xla_compiles_where_streams_are_few_and_steps_many_or_as_asked(tmp_path, settings, xla):
+    assert trainer(tmp_path, **settings).config.xla is xla
+
+
+def test_shards_are_as_many_as_cores_or_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "available_cores", lambda: 2)
+    assert [trainer(tmp_path, batch_size=10, shards=shards).config.shards for shards in (None, 1, 5)] == [2, 1, 5]
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 3}])
+def test_on_a_gpu_a_batch_is_whole_and_xla_is_off(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(runtime, "available_cores", lambda: 2)
+    monkeypatch.setattr(training, "on_graphics_card", lambda: True)
+    for batch_size in (2, 10):
+        config = trainer(tmp_path, batch_size=batch_size, shards=None, **settings).config
+        assert (config.shards, config.xla) == (1, False)
+
+
+@pytest.mark.parametrize("xla", [None, True])
+def test_what_was_completed_is_saved(tmp_path, monkeypatch, xla):
+    monkeypatch.setattr(runtime, "available_cores", lambda: 2)
+    list(trainer(tmp_path, batch_size=10, shards=None, max_steps=1, xla=xla).run())
+    record = read_record(find("latest", tmp_path))
+    assert (record.train.shards, record.train.xla) == (2, bool(xla))
+    assert record.in_force == training.in_force()
+
+
+@pytest.mark.usefixtures("step_by_step")
+def test_a_stopped_and_resumed_run_with_xla_writes_what_one_never_stopped_does(tmp_path):
+    settings = {**BUSY, "xla": True}
+    rows = list(trainer(tmp_path / "whole", **settings).run())
+    before, after, _, _ = stop_and_go_on(tmp_path / "stopped", 9, **settings)
+    assert stripped(before + after) == stripped(rows)
+    assert_same_tensors(tmp_path / "stopped" / "i20_l8", tmp_path / "whole" / "i20_l8")
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "notes"),
+    [
+        ("float32", False, []),
+        ("bfloat16", True, []),
+        ("bfloat16", False, ["This machine has no products in bfloat16: training in float32."]),
+    ],
+)
+def test_that_bfloat16_is_not_there_is_noted(tmp_path, monkeypatch, precision, has, notes):
+    monkeypatch.setattr(steps, "has_bfloat16", lambda: has)
+    assert trainer(tmp_path, precision=precision).notes == notes
+
+
+def test_what_changed_since_the_checkpoint_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "in_force", lambda: {"processor": "abacus", "cores": 2, "onednn": "1"})
+    begun = trainer(tmp_path, max_steps=1)
+    assert begun.notes == []
+    list(begun.run())
+    assert trainer(tmp_path, resume=True, max_steps=2).notes == []
+    monkeypatch.setattr(training, "in_force", lambda: {"processor": "slide rule", "cores": 2, "onednn": "0", "new": 1})
+    resumed = trainer(tmp_path, resume=True, max_steps=2)
+    assert resumed.notes == [
+        "The run was begun with processor abacus, now slide rule; onednn 1, now 0: losses may differ in their last digits."
+    ]
+    list(resumed.run())
+    assert trainer(tmp_path, resume=True, max_steps=3).notes == []
+    assert trainer(tmp_path, overwrite=True, max_steps=3).notes == []
+
+
+def test_nothing_changes_on_the_machine_that_began_the_run(whole):
+    folder, _ = whole
+    assert trainer(folder, resume=True, **BUSY).notes == []
+
+
+# Memory
+
+MEMORY = """
+import json, pathlib, sys
+
+from charrnn_tf import ModelConfig, TrainConfig, Trainer, Vocabulary
+
+text = "the cat sat on a mat. " * 200
+vocabulary = Vocabulary.from_text(text)
+config = TrainConfig(
+    batch_size=4, num_steps=8, max_steps=3000, log_every=10, validate_every=200, save_every=200, xla=json.loads(sys.argv[2])
+)
+trainer = Trainer(ModelConfig(len(vocabulary), hidden_size=16), config, vocabulary, vocabulary.encode(text), sys.argv[1])
+rows = trainer.run()
+print(json.dumps({row.step: int(pathlib.Path("/proc/self/statm").read_text().split()[1]) for row in rows}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell a process's memory")
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_run_needs_no_more_memory_the_longer_it_lasts(tmp_path, xla):
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), json.dumps(xla)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    pages = json.loads(printed)
+    assert pages["3000"] < 1.02 * pages["300"], pages
+    assert pages["3000"] < 1.005 * pages["2000"], pages

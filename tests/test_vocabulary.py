@@ -1,5 +1,6 @@
 """Characters <-> ids: the round trip, the order, the smallest type, unknown characters and one-hot rows."""
 
+import random
 import string
 
 import numpy as np
@@ -76,6 +77,45 @@ def test_ids_have_the_smallest_type_that_holds_them(count, dtype):
     assert vocabulary.dtype == ids.dtype == dtype
     assert ids.tolist() == [0, count - 1]
     assert vocabulary.decode(ids) == ends
+
+
+def shuffled(characters, seed=1):
+    """Each of the characters three times, in any order."""
+    drawn = list(characters) * 3
+    random.Random(seed).shuffle(drawn)
+    return "".join(drawn)
+
+
+@pytest.mark.parametrize("first", [0, 1, 0x80, 0x100], ids=hex)
+@pytest.mark.parametrize("count", [1, 127, 255, 256, 257])
+def test_ids_are_places_in_the_sorted_set_whatever_bytes_the_characters_take(first, count):
+    text = shuffled(map(chr, range(first, first + count)))
+    places = {character: place for place, character in enumerate(sorted(set(text)))}
+    ids = Vocabulary.from_text(text).encode(text)
+    assert ids.tolist() == [places[character] for character in text]
+    assert ids.dtype == ("uint8" if count <= 256 else "uint16")
+
+
+@pytest.mark.parametrize("strangers", ["\x00", "\U0001f680", "\x00\u4e00", "\x00\ud800\U0001f680"], ids=ascii)
+@pytest.mark.parametrize("count", [1, 254, 255, 256, 257])
+def test_unknown_characters_of_one_byte_and_more_are_found_beside_any_number_of_known(count, strangers):
+    known = [chr(point) for point in range(1, count + 1)]
+    vocabulary, text = Vocabulary(reversed(known)), shuffled([*known, *strangers])
+    ids = vocabulary.encode(text, unknown="skip")
+    assert ids.tolist() == [count - ord(character) for character in text if character not in strangers]
+    assert ids.dtype == vocabulary.dtype
+    with pytest.raises(TextError) as caught:
+        vocabulary.encode(text)
+    told = ", ".join(describe_character(stranger) for stranger in strangers)
+    assert str(caught.value).startswith(f"characters the model never saw: {told}. ")
+
+
+@given(known=st.text(st.characters(max_codepoint=300), min_size=1), text=st.text(st.characters(max_codepoint=255)))
+def test_texts_of_one_byte_characters_are_encoded_as_others(known, text):
+    vocabulary = Vocabulary.from_text(known)
+    wide = vocabulary.encode(text + "\U0001f680", unknown="skip")  # what makes it one of the others
+    assert vocabulary.encode(text, unknown="skip").tolist() == wide.tolist()
+    assert wide.tolist() == [vocabulary.characters.index(character) for character in text if character in known]
 
 
 def test_no_text_is_no_ids_and_back():
