@@ -97,7 +97,9 @@ class TrainConfig:
         check_number(self, "state_reset", least=0, most=1)
         check_number(self, "validation_fraction", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
-        _choice(self, precision=PRECISIONS, xla=(None, False, True))
+        _choice(self, precision=PRECISIONS)
+        if not (self.xla is None or isinstance(self.xla, bool)):
+            raise ConfigError(f"xla must be true, false or left out, got {self.xla!r}")
         if self.shards and self.batch_size % self.shards:
             raise ConfigError(f"shards must divide batch_size, but {self.batch_size} / {self.shards} is not whole")
 
@@ -256,10 +258,10 @@ def check_number(
         object.__setattr__(config, name, float(value))
 
 
-def _choice(config: object, **choices: tuple[Any, ...]) -> None:
+def _choice(config: object, **choices: tuple[str, ...]) -> None:
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(map(str, allowed))}, got {getattr(config, name)!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

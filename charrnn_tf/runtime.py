@@ -48,9 +48,9 @@ def processor() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself (x86 with AVX-512 BF16 or AMX, where the system tells)."""
+    """Whether the processor multiplies bfloat16 itself (x86 with AVX-512 BF16 or AMX, where the system tells), by oneDNN."""
     flags = next((line.split() for line in _cpuinfo().splitlines() if line.startswith("flags")), [])
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and os.environ.get(ONEDNN) != "0"
 
 
 def _cpuinfo() -> str:

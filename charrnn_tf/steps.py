@@ -81,8 +81,9 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
 
 def begin_window(config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State]) -> list[State]:
     """The states before a step's window, zero where a stream begins anew: all at an epoch's start, each by chance."""
-    chance = tf.random.stateless_uniform((config.batch_size, 1), _seed(config, step, "reset"), alg="philox")
-    fresh = (chance < config.state_reset) | (step % steps_per_epoch == 0)
+    seed = _seed(config, step, "reset")
+    bits = tf.random.stateless_uniform((config.batch_size, 1), seed, None, None, tf.int32, alg="philox")  # as under XLA
+    fresh = (tf.cast(bits, tf.float64) / 2**32 + 0.5 < config.state_reset) | (step % steps_per_epoch == 0)
     return tf.nest.map_structure(lambda part: tf.where(fresh, tf.zeros_like(part), part), state)
 
 

@@ -72,6 +72,8 @@ class Trainer:
         if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
             raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
         self._started = time.monotonic() if started is None else started
+        before = latest_checkpoint(directory) if resume else None
+        record = read_record(before) if before else None
         self.model_config = model_config
         self.vocabulary = vocabulary
         self.text = text or TextRecord((), "", len(ids))
@@ -79,27 +81,28 @@ class Trainer:
         training, self._validation = _hold_out(ids, train_config.validation_fraction)
         self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
-        self.config = self._completed(train_config.with_budget(len(ids)))
+        self.config = self._completed(train_config.with_budget(len(ids)), record)
         self._validate_every = self.config.validation_interval(self.steps_per_epoch)
         self.directory = RunDirectory(directory, self.config.keep, resume=resume, overwrite=overwrite)
         self.state = RunState(model_config, self.config)
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
         self._begun_under: Mapping[str, Any] = {}
-        if resume:
-            self._restore(latest_checkpoint(directory))
+        if before and record:
+            self._restore(before, record)
         elif init_from:
             checkpoint.restore_weights(init_from, self.state.model)
         self._stop = False
         self._sampler: Sampler | None = None
         self._evaluator = Evaluator(self.model, model_config, self.config.shards or 1)
 
-    def _completed(self, config: TrainConfig) -> TrainConfig:
-        """The settings with what follows from the machine and the run where it is not given."""
+    def _completed(self, config: TrainConfig, record: Record | None) -> TrainConfig:
+        """The settings with what is not given taken from the run's record, or from the machine and the run."""
+        shards, xla = (config.shards, config.xla) if record is None else (record.train.shards, record.train.xla)
         if on_graphics_card():
-            return dataclasses.replace(config, shards=config.shards or 1, xla=config.xla or False)
-        xla = default_xla(config.batch_size, self._total_steps(config)) if config.xla is None else config.xla
-        return dataclasses.replace(config, shards=config.shards or default_shards(config.batch_size), xla=xla)
+            return dataclasses.replace(config, shards=shards or 1, xla=False)  # XLA can't compile what cuDNN computes
+        xla = default_xla(config.batch_size, self._total_steps(config)) if xla is None else xla
+        return dataclasses.replace(config, shards=shards or default_shards(config.batch_size), xla=xla)
 
     @property
     def notes(self) -> list[str]:
@@ -312,8 +315,7 @@ class Trainer:
         )
         return self.directory.save(record, self.state.variables())
 
-    def _restore(self, path: Path) -> None:
-        record = read_record(path)
+    def _restore(self, path: Path, record: Record) -> None:
         checkpoint.restore(path, self.state.variables())
         self._begun_under = record.in_force
         self._seconds_before = record.seconds

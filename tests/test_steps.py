@@ -424,7 +424,6 @@ def test_xla_changes_next_to_nothing(settings):
     assert np.ptp(losses[0]) > 0.01
 
 
-@pytest.mark.xfail(reason="XLA draws other numbers from a seed than TensorFlow's kernel", strict=True)
 def test_with_xla_the_same_streams_begin_anew():
     config = train_config(batch_size=64, state_reset=0.3)
     ones = [tuple(tf.ones_like(part) for part in layer) for layer in zero_state(model_config(), 64)]

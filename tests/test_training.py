@@ -574,6 +574,19 @@ def test_on_a_gpu_a_batch_is_whole_and_xla_is_off(tmp_path, monkeypatch, setting
         assert (config.shards, config.xla) == (1, False)
 
 
+def test_a_resumed_run_keeps_what_was_completed(tmp_path, monkeypatch):
+    list(trainer(tmp_path, batch_size=4, shards=None, max_steps=2).run())
+    monkeypatch.setattr(runtime, "available_cores", lambda: 4)
+    config = trainer(tmp_path, batch_size=4, shards=None, max_steps=2000, resume=True).config
+    assert (config.shards, config.xla, config.max_steps) == (1, False, 2000)
+
+
+def test_resume_in_a_folder_without_a_run_leaves_nothing_behind(tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoints in"):
+        trainer(tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("xla", [None, True])
 def test_what_was_completed_is_saved(tmp_path, monkeypatch, xla):
     monkeypatch.setattr(runtime, "available_cores", lambda: 2)
