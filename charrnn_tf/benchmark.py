@@ -6,6 +6,7 @@ floating-point work of the step's products at the rate that large products reach
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import statistics
 import subprocess
@@ -109,7 +110,7 @@ def train_step(name: str, precision: str, gflops: float, runs: int = 5) -> dict[
     """The compiled training step of a preset: median seconds, characters a second, share of the limit at `gflops`."""
     model, config = preset(name, len(CHARACTERS), precision=precision, max_steps=10_000)
     shards, xla = default_shards(config.batch_size), default_xla(config.batch_size, config.max_steps)
-    _, config = preset(name, len(CHARACTERS), precision=precision, max_steps=10_000, shards=shards, xla=xla)
+    config = dataclasses.replace(config, shards=shards, xla=xla)
     run = RunState(model, config)
     run_steps = compile_steps(run, model, config, 10_000)
     window = np.random.default_rng(0).integers(0, len(CHARACTERS), (1, config.batch_size, config.num_steps + 1), np.int32)
