@@ -105,8 +105,8 @@ def tf1_notebook(path: str, epochs: str = "1", seed: str = "1", targets: str = "
     outputs, last = v1.nn.dynamic_rnn(cell, tf.one_hot(x, len(characters)), initial_state=zero)
     kernel = v1.Variable(v1.truncated_normal((H, len(characters)), stddev=0.1))
     logits = tf.matmul(tf.reshape(outputs, (-1, H)), kernel) + v1.Variable(tf.zeros(len(characters)))
-    targets = tf.reshape(tf.one_hot(y, len(characters)), (-1, len(characters)))
-    loss = tf.reduce_mean(v1.nn.softmax_cross_entropy_with_logits_v2(labels=targets, logits=logits))
+    labels = tf.reshape(tf.one_hot(y, len(characters)), (-1, len(characters)))
+    loss = tf.reduce_mean(v1.nn.softmax_cross_entropy_with_logits_v2(labels=labels, logits=logits))
     gradients, _ = tf.clip_by_global_norm(tf.gradients(loss, v1.trainable_variables()), 5.0)
     update = v1.train.AdamOptimizer(0.01).apply_gradients(zip(gradients, v1.trainable_variables(), strict=True))
     means, seconds = [], 0.0

@@ -98,11 +98,14 @@ def sherlock(text: str, seed: int) -> dict[str, Any]:
 
 
 def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
-    """Mean training loss of both epochs, ours and the TensorFlow 1 graph's."""
+    """Mean training loss of both epochs: ours, the TensorFlow 1 graph's, and the graph's with a window's true last target."""
     rows = _train(text, "--preset", "notebook-tf1", "--seed", str(seed), "--log-every", "1000000")
-    arguments = [sys.executable, str(HERE / "peers.py"), "tf1-notebook", text, "2", str(seed)]
-    peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
-    return {"ours": [float(row["train_loss"]) for row in rows], "peer": [float(nats) for nats in peer]}
+    figures = {"ours": [float(row["train_loss"]) for row in rows]}
+    for name, targets in ("peer", "wrapped"), ("peer_true_targets", "next"):
+        arguments = [sys.executable, str(HERE / "peers.py"), "tf1-notebook", text, "2", str(seed), targets]
+        peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
+        figures[name] = [float(nats) for nats in peer]
+    return figures
 
 
 def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
