@@ -98,7 +98,7 @@ def sherlock(text: str, seed: int) -> dict[str, Any]:
 
 
 def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
-    """Mean training loss of both epochs: ours, the TensorFlow 1 graph's, and the graph's with a window's true last target."""
+    """Mean training loss of both epochs: ours, the TensorFlow 1 graph's, and that graph's with true last targets."""
     rows = _train(text, "--preset", "notebook-tf1", "--seed", str(seed), "--log-every", "1000000")
     figures = {"ours": [float(row["train_loss"]) for row in rows]}
     for name, targets in ("peer", "wrapped"), ("peer_true_targets", "next"):
