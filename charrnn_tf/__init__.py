@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluation import evaluate as evaluate
     from .export import export_saved_model as export_saved_model
     from .model import build_model as build_model
+    from .recipe import settings_for as settings_for
     from .record import latest_checkpoint as latest_checkpoint
     from .sampling import Sampler as Sampler
     from .training import Trainer as Trainer
@@ -33,6 +34,7 @@ _HOME = {
     "ModelConfig": "config",
     "TrainConfig": "config",
     "preset": "config",
+    "settings_for": "recipe",
     "build_model": "model",
     "Trainer": "training",
     "latest_checkpoint": "record",

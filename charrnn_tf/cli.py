@@ -87,16 +87,19 @@ def train(
     if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     file.pop("preset", None)
+    chosen: dict[str, Any] = {}
     if resume:
         asked = settings.resolve(preset, file, given) if preset else {**file, **given}
         trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED)
     else:
-        asked = settings.resolve(preset or "default", file, given)
-        trainer = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED)
-    _run(trainer, quiet, budget_given=resume or any(asked.get(budget) for budget in settings.BUDGETS))
+        preset = preset or "default"
+        asked = settings.resolve(preset, file, given)
+        by_rule = preset == "default"
+        trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule)
+    _run(trainer, quiet, chosen, budget_given=resume or any(asked.get(budget) for budget in settings.BUDGETS))
 
 
-def _run(trainer: Trainer, quiet: bool, budget_given: bool) -> None:
+def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bool) -> None:
     """Train with a display; SIGINT, SIGTERM and SIGHUP save first, a second SIGINT does not wait."""
     from .progress import TrainDisplay
 
@@ -111,10 +114,11 @@ def _run(trainer: Trainer, quiet: bool, budget_given: bool) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     with TrainDisplay(trainer, quiet) as display:
-        display.introduce(budget_given)
-        for row in trainer.run(display):
+        display.introduce(chosen, budget_given)
+        for row in trainer.run(None if quiet else display):
             display.row(row)
         path = latest_checkpoint(trainer.directory.path) if trainer.step else None
+        display.conclude(finished=not received)
         if received:
             display.say(f"Stopped and saved {path}. Go on with: charrnn-tf train --resume" if path else "Stopped.")
     if path:
@@ -215,8 +219,12 @@ def _sampler(path: Path, num_samples: int) -> Sampler:
 @click.argument("text")
 @checkpoint_options
 @unknown_option
+@click.option(
+    "--window", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Begin anew every N characters, as a model with a context of N does; 0: one pass.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
-def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, as_json: bool) -> None:
+def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, window: int, as_json: bool) -> None:
     """Score a text file (- for standard input): how many nats a character the model needs, from a zero state.
 
     \b
@@ -230,7 +238,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, as_j
     from .evaluation import Evaluator
 
     model, record = load_model(path)
-    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids)
+    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids, window=window)
     as_text = (
         f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
         f"{result.perplexity:.3f}) over {result.characters:,} characters"

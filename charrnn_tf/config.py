@@ -62,7 +62,7 @@ class TrainConfig:
     max_seconds: float | None = None  # wall time of the whole command, over all resumes
 
     optimizer: str = "adam"
-    learning_rate: float = 0.004
+    learning_rate: float = 0.008
     schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
     step_epochs: int = 10
     gamma: float = 0.2
@@ -78,6 +78,7 @@ class TrainConfig:
     keep: int = 5  # checkpoints, besides the best
     log_every: int = 100  # steps a row in metrics.csv
     validate_every: int | None = None  # steps; None: `validation_interval`
+    patience: int = 10  # validations in a row, none better than the best, that end a run; 0: any number
     sample_every: int | str | None = None  # steps, or "epoch"
     sample_prime: tuple[str, ...] = ("The ",)
     sample_length: int = 200
@@ -87,7 +88,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
         check_whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
-        check_whole(self, "seed", "sample_top_n", least=0)
+        check_whole(self, "seed", "patience", "sample_top_n", least=0)
         check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
         if self.sample_every != EPOCH:
             check_whole(self, "sample_every", least=1, optional=True)
@@ -148,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # What --resume may change: budgets and reporting, nothing that a step computes with.
 RESUMABLE = frozenset(
-    {*BUDGETS, "log_every", "save_every", "keep"}
+    {*BUDGETS, "patience", "log_every", "save_every", "keep"}
     | {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith("sample_")}
 )
 MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "vocab_size")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -47,14 +49,23 @@ class Evaluation:
         return {name: getattr(self, name) for name in names}
 
 
-def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error") -> Evaluation:
+def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", window: int = 0) -> Evaluation:
     """Score a text with a saved model, from a zero state, every character but the first.
 
     unknown: "error" raises TextError for characters the model never saw, "skip" leaves them out.
+    window: 0 for one pass over the text; N for windows of N characters, each begun from a zero state.
     Raises TextError where fewer than two known characters are left.
     """
     model, record = load_model(checkpoint)
-    return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown))
+    return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown), window=window)
+
+
+class Streams(NamedTuple):
+    """Parts of a text that are read side by side, each from a zero state."""
+
+    starts: npt.NDArray[np.int64]  # where each begins
+    scored: npt.NDArray[np.int64]  # from which of its targets on each is scored
+    length: int  # targets of each
 
 
 class Evaluator:
@@ -70,21 +81,27 @@ class Evaluator:
         self._score = tf.function(self._score_window, autograph=False, reduce_retracing=True)
         self.model = model
 
-    def evaluate(self, ids: Ids, most_streams: int = MOST_STREAMS) -> Evaluation:
-        """Nats a character of ids [characters]; with `most_streams=1` in a single pass."""
+    def evaluate(self, ids: Ids, most_streams: int | None = None, window: int = 0) -> Evaluation:
+        """Nats a character of ids [characters]; with `most_streams=1` in a single pass, with a window in cold windows."""
         targets = len(ids) - 1
         if targets < 1:
             raise TextError("the text has fewer than two characters that the model knows: there is nothing to score")
-        starts, scored, length = _streams(targets, most_streams)
-        state = zero_state(self.config, len(starts))
-        total = 0.0
-        for begin in range(0, length, STEPS):
-            count = min(STEPS, length - begin)
-            window = np.stack([ids[start + begin : start + begin + count + 1] for start in starts]).astype(np.int32)
-            weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
-            nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(starts)))
-            total += float(nats)
+        most = most_streams or MOST_STREAMS
+        groups = _cold_windows(targets, window, most) if window else [_streams(targets, most)]
+        total = sum(self._score_streams(ids, streams) for streams in groups)
         return Evaluation(total / targets, targets)
+
+    def _score_streams(self, ids: Ids, streams: Streams) -> float:
+        """Nats of streams read side by side, summed."""
+        state = zero_state(self.config, len(streams.starts))
+        total = 0.0
+        for begin in range(0, streams.length, STEPS):
+            count = min(STEPS, streams.length - begin)
+            window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
+            weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)
+            nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(window)))
+            total += float(nats)
+        return total
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:
         """Nats of one window of all streams: [N, count + 1], which targets count [N, count], states -> sum, states."""
@@ -102,15 +119,15 @@ def _weighted_nats(model: keras.Model, window: Tensor, weight: Tensor, state: li
     return tf.reduce_sum(nats * tf.transpose(weight)), state
 
 
-def _streams(targets: int, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-    """Cut a text into streams of one length: where each begins, from which of its places on it is scored, the length.
+def _streams(targets: int, most: int) -> Streams:
+    """Cut a text into streams that cover it together.
 
     Stream s reads `WARM_UP + part` targets from s * part on and is scored after the warm-up, the first from its beginning;
     the last is moved back to end with the text and is scored after what the one before it covers.
     """
     count = min(targets // CHARACTERS_PER_STREAM, most)
     if count < 2:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64), targets
+        return Streams(np.zeros(1, np.int64), np.zeros(1, np.int64), targets)
     part = -(-(targets - WARM_UP) // count)
     length = WARM_UP + part
     starts = np.arange(count) * part
@@ -118,4 +135,14 @@ def _streams(targets: int, most: int) -> tuple[npt.NDArray[np.int64], npt.NDArra
     scored = np.full(count, WARM_UP)
     scored[0] = 0
     scored[-1] = WARM_UP + (count - 1) * part - starts[-1]
-    return starts, scored, length
+    return Streams(starts, scored, length)
+
+
+def _cold_windows(targets: int, window: int, most: int) -> Iterator[Streams]:
+    """Cut a text into windows of as many targets, the last one shorter, at most so many side by side."""
+    starts = np.arange(targets // window) * window
+    for begin in range(0, len(starts), most):
+        group = starts[begin : begin + most]
+        yield Streams(group, np.zeros_like(group), window)
+    if targets % window:
+        yield Streams(np.array([targets - targets % window]), np.zeros(1, np.int64), targets % window)

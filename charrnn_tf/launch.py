@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import runtime
-from .config import BUDGETS, RESUMABLE, ModelConfig, TrainConfig, split
+from .config import BUDGETS, MODEL_OPTIONS, RESUMABLE, ModelConfig, TrainConfig, split
 from .corpus import STANDARD_INPUT, load_corpus
 from .errors import ConfigError, TextError
+from .recipe import settings_for
 from .record import CONFIG, Record, TextRecord, latest_checkpoint, read_record
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
 
 def begin(
-    text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, overwrite: bool, started: float
-) -> Trainer:
-    """A trainer of a new run."""
+    text: tuple[str, ...],
+    directory: str,
+    asked: dict[str, Any],
+    init_from: str | None,
+    overwrite: bool,
+    started: float,
+    by_rule: bool,
+) -> tuple[Trainer, dict[str, Any]]:
+    """A trainer of a new run, and the settings that the recipe chose for it, where `by_rule` lets it."""
     model_settings, train_settings = split(asked)
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
@@ -31,16 +38,28 @@ def begin(
         unknown=train_config.unknown,
         limit_chars=train_config.limit_chars,
     )
+    chosen = _choose(train_config, len(corpus.ids), asked, initial is not None) if by_rule else {}
+    model_settings, train_settings = split({**chosen, **asked})
+    train_config = TrainConfig(**train_settings)
     model_config = initial[1].model if initial else ModelConfig(vocab_size=len(corpus.vocabulary), **model_settings)
     sources = tuple(source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in text)
     _start_tensorflow(train_config)
     from .training import Trainer
 
-    return Trainer(
+    trainer = Trainer(
         model_config, train_config, corpus.vocabulary, corpus.ids, directory,
         overwrite=overwrite, init_from=initial and initial[0], started=started,
         text=TextRecord(sources, corpus.sha256, corpus.characters),
     )  # fmt: skip
+    return trainer, chosen
+
+
+def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], has_model: bool) -> dict[str, Any]:
+    """What the recipe sets beyond what is asked for; a model that there is already keeps its shape and dropout."""
+    budget = train_config.with_budget(characters)
+    trained_on = characters - int(characters * train_config.validation_fraction)
+    chosen = settings_for(trained_on, seconds=budget.max_seconds, epochs=budget.epochs, max_steps=budget.max_steps)
+    return {name: value for name, value in chosen.items() if name not in asked and not (has_model and name in MODEL_OPTIONS)}
 
 
 def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_settings: dict[str, Any]) -> tuple[Path, Record]:

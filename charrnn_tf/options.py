@@ -110,6 +110,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "keep": (click.IntRange(min=1), "Checkpoints to keep, besides the best."),
     "log_every": (click.IntRange(min=1), "Steps between rows of metrics.csv."),
     "validate_every": (click.IntRange(min=1), "Steps between validations."),
+    "patience": (click.IntRange(min=0), "Validations in a row, none better than the best, that end a run; 0: any number."),
     "sample_every": (StepsOrEpoch(), "Steps between samples shown, or the word epoch."),
     "sample_prime": (str, "What samples begin with; may be repeated."),
     "sample_length": (click.IntRange(min=1), "Characters in a sample."),
@@ -117,9 +118,11 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "sample_temperature": (float, "Temperature of samples."),
 }
 UNSET = {
-    "limit_chars": "all", "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
-    "save_every": "about once a minute", "validate_every": "an epoch, less for long texts", "sample_every": "never",
-    "sample_prime": "'The '",
+    "hidden_size": "256 to 512, by text and budget", "dropout": "0 to 0.5, by text and budget",
+    "batch_size": "32, less for short texts", "precision": "bfloat16 where the processor has it", "limit_chars": "all",
+    "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
+    "save_every": "about once a minute", "validate_every": "an epoch or 1,000, less for long texts",
+    "sample_every": "never", "sample_prime": "'The '",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from .config import TrainConfig
 CALL_SECONDS = 0.5  # of training in one call of the compiled loop: how long a signal or the display waits
 CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # of windows in one call, at most
 LEAVING_SECONDS = 0.5  # from the last save to the end of the process
+SAMPLING_SECONDS = 1.5  # of a run's first sample, with what is compiled for it
 
 
 def most_steps(config: TrainConfig) -> int:
@@ -21,7 +22,7 @@ def most_steps(config: TrainConfig) -> int:
 class Pace:
     """Times the parts of a run as they happen."""
 
-    def __init__(self, config: TrainConfig, validation_characters: int) -> None:
+    def __init__(self, config: TrainConfig, validation_characters: int, shows_samples: bool = False) -> None:
         self._chars_per_step = config.batch_size * config.num_steps
         self._validation_steps = validation_characters / self._chars_per_step
         self._most_steps = most_steps(config)
@@ -29,6 +30,7 @@ class Pace:
         self._row_steps, self._row_seconds = 0, 0.0
         self._validation_seconds: float | None = None
         self._saving_seconds = 0.5
+        self._sampling_seconds = SAMPLING_SECONDS if shows_samples else 0.0
 
     @property
     def chars_per_second(self) -> float:
@@ -37,10 +39,10 @@ class Pace:
 
     @property
     def seconds_to_finish(self) -> float:
-        """What ending the run takes: a validation, a save, and leaving."""
+        """What ending the run takes: a validation, a save, a sample where it is shown, and leaving."""
         guess = 2.0 + self._validation_steps * self._step_seconds if self._validation_steps else 0.0
         validation = guess if self._validation_seconds is None else self._validation_seconds
-        return validation + self._saving_seconds + LEAVING_SECONDS
+        return validation + self._saving_seconds + self._sampling_seconds + LEAVING_SECONDS
 
     def steps(self, seconds_left: float) -> int:
         """How many steps the next call should have: few enough to answer a signal, and to end in time."""
@@ -71,6 +73,13 @@ class Pace:
         begin = time.monotonic()
         yield
         self._saving_seconds = time.monotonic() - begin
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Times the samples of a step."""
+        begin = time.monotonic()
+        yield
+        self._sampling_seconds = time.monotonic() - begin
 
     def new_row(self) -> None:
         """Begin to count anew."""

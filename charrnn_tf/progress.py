@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import Any
 
@@ -40,8 +41,8 @@ class TrainDisplay:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._bar.stop()
 
-    def introduce(self, budget_given: bool) -> None:
-        """Say what is about to be trained on what, and what it takes."""
+    def introduce(self, chosen: dict[str, Any], budget_given: bool) -> None:
+        """Say what is about to be trained on what, which settings the recipe chose for it, and what it takes."""
         trainer = self._trainer
         config, model = trainer.config, trainer.model
         parameters = model.count_params()
@@ -66,6 +67,9 @@ class TrainDisplay:
         )
         for note in trainer.notes:
             self.say(note)
+        if chosen:
+            settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+            self.say(f"Chosen by the text's length, the budget and the machine: {settings}. Options override it.")
         if not budget_given and config.max_seconds is not None:
             self.say(
                 f"Budget: {_duration(config.max_seconds)}, by the text's length. Change it with --epochs, --max-steps or "
@@ -94,6 +98,17 @@ class TrainDisplay:
         """Print a text written by the model as it is now."""
         self.say(f"--- sample at step {step:,} ---\n{text}\n---")
 
+    def conclude(self, finished: bool) -> None:
+        """Say why a run that was not stopped has ended, and how well it validated, from a zero state."""
+        trainer = self._trainer
+        if finished and trainer.out_of_patience:
+            self.say(f"Ended early: {trainer.config.patience} validations in a row were no better than the best.")
+        last, best = trainer.last_validation, trainer.directory.best
+        if last is not None:
+            self.say(f"Last validation: {_nats(last)}.")
+        if best and best.validation_loss is not None:
+            self.say(f"Best validation: {_nats(best.validation_loss)}, in {best.name}.")
+
     def say(self, text: str) -> None:
         """Print a line above the living one; what comes from a text is not read as markup."""
         self._console.print(Text(text))
@@ -106,6 +121,10 @@ class TrainDisplay:
         if trainer.total_steps is not None:
             ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
         return min(end for end in ends if end is not None)
+
+
+def _nats(loss: float) -> str:
+    return f"{loss:.4f} nats a character ({loss / math.log(2):.4f} bits)"
 
 
 def _duration(seconds: float) -> str:

@@ -41,9 +41,10 @@ class RunDirectory:
         return [file for file in files if file.exists()] + list_checkpoints(self.path)
 
     @property
-    def best_loss(self) -> float | None:
-        """The lowest validation loss among the saved."""
-        return min((r.validation_loss for r in self.records.values() if r.validation_loss is not None), default=None)
+    def best(self) -> Record | None:
+        """Of the saved, the one that validated best; None before the first validation."""
+        found = self.records[record.best(self.records)] if self.records else None
+        return found if found and found.validation_loss is not None else None
 
     @contextmanager
     def metrics(self, step: int) -> Iterator[MetricsFile]:

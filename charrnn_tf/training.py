@@ -87,6 +87,7 @@ class Trainer:
         self.state = RunState(model_config, self.config)
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
+        self.last_validation: float | None = None  # of this process
         self._begun_under: Mapping[str, Any] = {}
         if before and record:
             self._restore(before, record)
@@ -165,6 +166,12 @@ class Trainer:
         used += [self.seconds / self.config.max_seconds] if self.config.max_seconds else []
         return min(1.0, max(used))
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the latest `patience` validations all were worse than the best."""
+        best = self.directory.best
+        return bool(self.config.patience and best and self.step - best.step >= self.config.patience * self._validate_every)
+
     def stop(self) -> None:
         """Ask the run to save and end after the call under way, as a signal does."""
         self._stop = True
@@ -175,11 +182,11 @@ class Trainer:
         A run that reaches its budget ends with validation, row and checkpoint; one that is stopped only saves, and its
         resumption does what was due at that step.
         """
-        pace = Pace(self.config, len(self._validation))
+        pace = Pace(self.config, len(self._validation), shows_samples=display is not None)
         run_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
         begun = saved = self.step
         saved_at = time.monotonic()
-        final = bool(begun) and self._spent(pace)
+        final = bool(begun) and (self._spent(pace) or (not int(self.state.loss_steps) and self.out_of_patience))
         if self._stop and not begun:
             return
         with self.directory.metrics(begun) as metrics:
@@ -190,6 +197,9 @@ class Trainer:
                     metrics.append(row)
                     yield row
                 improved = row is not None and self._improved(row.validation_loss)
+                if row and row.validation_loss is not None:
+                    self.last_validation = row.validation_loss
+                    final = final or (not improved and self.out_of_patience)
                 due = self.step > saved and (self._stop or self._save_due(saved_at))
                 if due or improved or (final and row):
                     with pace.saving():
@@ -202,10 +212,11 @@ class Trainer:
                     display
                     and self.step > (begun if final else 0)
                     and not self._stop
-                    and self._every(self.config.sample_every)
+                    and (final or self._every(self.config.sample_every))
                 ):
-                    for text in self._samples():
-                        display.sample(self.step, text)
+                    with pace.sampling():
+                        for text in self._samples():
+                            display.sample(self.step, text)
                 if final or self._stop:
                     return
                 left = self._seconds_left(pace)
@@ -256,8 +267,10 @@ class Trainer:
 
     def _improved(self, validation_loss: float | None) -> bool:
         """Whether this validation is better than those of all checkpoints."""
-        best = self.directory.best_loss
-        return validation_loss is not None and (best is None or validation_loss < best)
+        best = self.directory.best
+        return validation_loss is not None and (
+            best is None or best.validation_loss is None or validation_loss < best.validation_loss
+        )
 
     def _mean_loss(self) -> float:
         return float(self.state.loss_sum) / max(int(self.state.loss_steps), 1)

@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import functools
 import random
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -46,6 +47,18 @@ def make_text(characters, seed):
 
 
 TEXT = make_text(3000, seed=1)  # what `trained` learns from
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """TensorFlow takes its threads once a process; `train` turns signals to itself."""
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

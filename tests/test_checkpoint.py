@@ -606,7 +606,7 @@ def test_the_best_is_kept_besides(tmp_path, save):
         save(run, step, loss)
         kept.append(steps(run))
     assert kept == [[1], [1, 2], [1, 3], [1, 4], [5], [5, 6], [5, 7]]
-    assert run.best_loss == 1.9
+    assert run.best.validation_loss == 1.9
     assert find("best", tmp_path).name == "i5_l8"
 
 
@@ -615,7 +615,7 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
     for step, loss in ((1, float("nan")), (2, 2.0), (3, 1.5), (4, 3.0)):
         record = dataclasses.replace(read_record(write_checkpoint(tmp_path / "made")), step=step, validation_loss=loss)
         run.save(record, state_of(record).variables())
-    assert run.best_loss == 1.5
+    assert run.best.validation_loss == 1.5
     assert steps(run) == [3, 4]
 
 
@@ -642,7 +642,7 @@ def test_the_same_step_once_more_takes_its_place(tmp_path, save):
     save(run, 1)
     save(run, 1, 2.5)
     assert steps(run) == [1]
-    assert run.best_loss == 2.5
+    assert run.best.validation_loss == 2.5
 
 
 def test_a_resumed_run_knows_what_is_there(tmp_path, save):
@@ -650,7 +650,7 @@ def test_a_resumed_run_knows_what_is_there(tmp_path, save):
     for step, loss in ((1, 1.5), (2, 3.0), (3, None), (4, 2.0)):
         save(run, step, loss)
     again = opened(tmp_path, keep=1, resume=True)
-    assert again.best_loss == 1.5
+    assert again.best.validation_loss == 1.5
     assert again.records == {path: read_record(path) for path in list_checkpoints(tmp_path)}
     save(again, 5)
     assert steps(again) == [1, 5]
@@ -659,7 +659,7 @@ def test_a_resumed_run_knows_what_is_there(tmp_path, save):
 def test_a_new_folder_is_made_with_nothing_in_it(tmp_path):
     run = opened(tmp_path / "a" / "b")
     assert run.records == {}
-    assert run.best_loss is None
+    assert run.best is None
     assert names(tmp_path / "a" / "b") == []
 
 

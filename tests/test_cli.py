@@ -6,7 +6,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from importlib.metadata import entry_points, version
@@ -27,9 +26,13 @@ from charrnn_tf.record import find, list_checkpoints, read_record
 WORDS = "the a cat dog house river runs sleeps over under quickly slowly and then by night"
 draw = random.Random(1)
 TEXT = "The " + "".join(draw.choice(WORDS.split()) + draw.choice(["  ", ".\n", " ", " "]) for _ in range(1000))
+pytestmark = pytest.mark.usefixtures("one_process")
+
 SMALL = ("--batch-size", 2, "--num-steps", 4, "--log-every", 2)
 TINY = ("--hidden-size", 8, "--num-layers", 1, "--dropout", 0, *SMALL)
-SAVED = ("--validate-every", 2, "--save-every", 4, "--seed", 3, "--learning-rate", 0.002)  # of the run that tests share
+SAVED = (  # of the run that tests share
+    "--validate-every", 2, "--save-every", 4, "--seed", 3, "--learning-rate", 0.002, "--precision", "float32",
+)  # fmt: skip
 
 
 def call(*arguments, stdin=None):
@@ -58,18 +61,6 @@ def assert_one_line(stderr):
 def snapshot(folder="."):
     """Everything in a folder: names and contents."""
     return {path: path.is_file() and path.read_bytes() for path in Path(folder).rglob("*")}
-
-
-@pytest.fixture(autouse=True)
-def _one_process(monkeypatch):
-    """TensorFlow takes its threads once a process; `train` turns signals to itself."""
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
-    monkeypatch.setenv("TF_NUM_INTEROP_THREADS", "1")
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +213,33 @@ def test_train_shows_samples(empty):
     )
     result = call("train", "text.txt", *TINY, *arguments)
     assert re.findall(r"--- sample at step 2 ---\n(The |cat)(?:.|\n){7}\n---\n", result.stderr) == ["The ", "cat"]
+
+
+def test_train_ends_with_a_sample_and_with_the_last_and_the_best_validation(empty, monkeypatch):
+    losses = iter([2.0, 1.5, 3.0])
+    monkeypatch.setattr("charrnn_tf.training.Trainer._validate", lambda self, pace: next(losses))
+    result = call("train", "text.txt", *TINY, "--max-steps", 6, "--validate-every", 2)
+    assert re.search(
+        r"--- sample at step 6 ---\nThe (?:.|\n){200}\n---\n"
+        r"Last validation: 3\.0000 nats a character \(4\.3281 bits\)\.\n"
+        r"Best validation: 1\.5000 nats a character \(2\.1640 bits\), in i4_l8\.\n$",
+        result.stderr,
+    )
+
+
+def test_train_says_that_it_ended_early(empty, monkeypatch):
+    monkeypatch.setattr("charrnn_tf.training.Trainer._validate", lambda self, pace: float(self.step))
+    result = call("train", "text.txt", *TINY, "--max-steps", 60, "--validate-every", 2, "--patience", 3)
+    assert result.stdout == "checkpoints/i8_l8\n"
+    assert "Ended early: 3 validations in a row were no better than the best.\n" in result.stderr
+    assert "in i2_l8." in result.stderr
+    assert "Ended early" not in call("train", "text.txt", *TINY, "--max-steps", 6, "--overwrite").stderr
+
+
+def test_without_validation_none_is_concluded(empty):
+    result = call("train", "text.txt", *TINY, "--max-steps", 2, "--validation-fraction", 0)
+    assert result.exit_code == 0
+    assert "validation:" not in result.stderr
     assert result.stdout == "checkpoints/i2_l8\n"
 
 
@@ -231,8 +249,8 @@ def test_train_options_reach_the_settings(empty):
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 500, "batch_size": 3, "num_steps": 5, "epochs": 7,
         "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "schedule": "step", "step_epochs": 3,
         "gamma": 0.5, "clip_norm": 1.5, "state_reset": 0.5, "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16",
-        "save_every": 11, "keep": 3, "log_every": 12, "validate_every": 13, "sample_every": "epoch", "sample_prime": ("x",),
-        "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
+        "save_every": 11, "keep": 3, "log_every": 12, "validate_every": 13, "patience": 4, "sample_every": "epoch",
+        "sample_prime": ("x",), "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
     }  # fmt: skip
     assert given.keys() == SETTINGS.keys()
     flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]
@@ -310,8 +328,8 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 300, "batch_size": 2, "num_steps": 4, "epochs": 9,
         "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "schedule": "step",
         "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "state_reset": 0.5, "validation_fraction": 0, "seed": 4,
-        "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3, "validate_every": 4, "sample_every": "epoch",
-        "sample_prime": ["x"], "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
+        "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3, "validate_every": 4, "patience": 0,
+        "sample_every": "epoch", "sample_prime": ["x"], "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
     }  # fmt: skip
     assert settings.keys() == SETTINGS.keys()
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]  # as TOML has these
@@ -385,7 +403,7 @@ def test_resume_accepts_the_preset_repeated(empty):
 def test_resume_may_change_budgets_and_reporting(copy):
     given = {
         "max_steps": 9, "log_every": 3, "save_every": 2, "keep": 1, "sample_every": 9, "sample_prime": "cat",
-        "sample_length": 3, "sample_top_n": 1, "sample_temperature": 0.5, "epochs": 50, "max_seconds": 1e6,
+        "sample_length": 3, "sample_top_n": 1, "sample_temperature": 0.5, "epochs": 50, "max_seconds": 1e6, "patience": 7,
     }  # fmt: skip
     assert given.keys() == RESUMABLE
     flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]
@@ -718,6 +736,16 @@ def test_evaluate_prints_a_line_or_json():
 
 
 @pytest.mark.usefixtures("reading")
+def test_evaluate_in_cold_windows():
+    whole, alike, cold = (
+        json.loads(succeed("evaluate", "text.txt", "--json", *more)) for more in ((), ("--window", 10**6), ("--window", 5))
+    )
+    assert alike["nats_per_character"] == pytest.approx(whole["nats_per_character"], abs=1e-6)
+    assert cold["characters"] == whole["characters"]
+    assert cold["nats_per_character"] != pytest.approx(whole["nats_per_character"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("reading")
 def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
     expected = succeed("evaluate", "-", "--json", stdin="The cat and the dog")
     other = tmp_path / "other.txt"
@@ -967,8 +995,9 @@ def test_a_bug_shows_its_traceback_to_the_user():
 def test_a_process_of_its_own_shows_our_lines_only(empty):
     trained = start("train", "text.txt", *TINY, "--max-steps", 4)
     assert (trained.returncode, trained.stdout) == (0, "checkpoints/i4_l8\n")
-    ours = r"Text: |  [\w-]+ |Model: |Device: |Steps: |Checkpoints: |Expected to end |step +\d"
-    assert [line for line in trained.stderr.splitlines() if not re.match(ours, line)] == []
+    ours = r"Text: |Chosen by |  [\w-]+ |Model: |Device: |Steps: |Checkpoints: |Expected to end |step +\d|\w+ validation: "
+    shown = re.sub(r"--- sample at step 4 ---\n(.|\n)*\n---\n", "", trained.stderr)
+    assert [line for line in shown.splitlines() if not re.match(ours, line)] == []
     sampled = start("sample", "--length", 20, "--seed", 1)
     assert (sampled.returncode, len(sampled.stdout), sampled.stderr) == (0, 21, "")
     scored = start("evaluate", "text.txt")

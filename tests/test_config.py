@@ -127,7 +127,9 @@ def test_split_gives_each_setting_to_the_config_that_has_it():
 
 
 def test_only_budgets_and_reporting_may_change_on_resume():
-    reporting = {"log_every", "save_every", "keep"} | {name for name in TRAIN_OPTIONS if name.startswith("sample_")}
+    reporting = {"log_every", "save_every", "keep", "patience"} | {
+        name for name in TRAIN_OPTIONS if name.startswith("sample_")
+    }
     assert reporting | set(BUDGETS) == RESUMABLE
     assert {"sample_every", "sample_prime", "sample_length", "sample_top_n", "sample_temperature"} <= RESUMABLE
 

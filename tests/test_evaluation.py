@@ -157,6 +157,19 @@ def test_every_target_is_scored_exactly_once(targets, most):
     assert (begins < ends).all()
 
 
+@pytest.mark.parametrize("window", [1, 7, 100, 130, 499, 500, 1000])
+def test_cold_windows_each_begin_from_a_zero_state(checkpoint, window, monkeypatch):
+    monkeypatch.setattr(evaluation, "MOST_STREAMS", 3)  # groups of full windows, and the rest
+    model, record = load_model(checkpoint)
+    evaluator = Evaluator(model, record.model)
+    ids = record.vocabulary.encode(TEXT[:500])
+    parts = [evaluator.evaluate(ids[begin : begin + window + 1]) for begin in range(0, len(ids) - 1, window)]
+    expected = sum(part.nats_per_character * part.characters for part in parts) / 499
+    found = evaluator.evaluate(ids, window=window)
+    assert found.characters == 499
+    assert found.nats_per_character == pytest.approx(expected, abs=1e-6)
+
+
 # ---- what goes in and what comes out
 
 

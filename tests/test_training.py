@@ -274,6 +274,42 @@ def test_keep_does_not_count_what_was_saved_as_the_best(tmp_path, validations):
     assert [read_record(path).only_while_best for path in list_checkpoints(tmp_path)] == [True, False, False]
 
 
+# Patience
+
+
+def test_a_run_ends_when_so_many_validations_in_a_row_were_no_better(tmp_path, validations):
+    validations(3.0, 2.0, 2.5, 1.9, 2.0, 2.0, 1.9)
+    run = trainer(tmp_path, max_steps=100, validate_every=2, patience=3)
+    assert [row.step for row in run.run()][-1] == 14
+    assert run.out_of_patience
+    assert run.last_validation == 1.9
+    assert names(tmp_path) == ["i8_l8", "i14_l8"]
+    assert find("best", tmp_path).name == "i8_l8"
+    again = trainer(tmp_path, max_steps=100, validate_every=2, patience=3, resume=True)
+    assert list(again.run()) == []
+    assert names(tmp_path) == ["i8_l8", "i14_l8"]
+
+
+def test_more_patience_goes_on(tmp_path, validations):
+    validations(1.0, *[2.0] * 20)
+    list(trainer(tmp_path, max_steps=40, validate_every=2, patience=2).run())
+    assert names(tmp_path)[-1] == "i6_l8"
+    list(trainer(tmp_path, max_steps=40, validate_every=2, patience=4, resume=True).run())
+    assert names(tmp_path)[-1] == "i10_l8"
+    list(trainer(tmp_path, max_steps=40, validate_every=2, patience=0, resume=True).run())
+    assert names(tmp_path)[-1] == "i40_l8"
+
+
+@pytest.mark.usefixtures("step_by_step")
+@pytest.mark.parametrize("at", [6, 7, 8])
+def test_a_stop_does_not_change_when_patience_ends(tmp_path, at):
+    settings = {"max_steps": 100, "validate_every": 2, "patience": 3, "learning_rate": 1e-60}  # nothing gets better
+    list(trainer(tmp_path / "whole", **settings).run())
+    assert names(tmp_path / "whole")[-1] == "i8_l8"
+    stop_and_go_on(tmp_path / "parts", at, **settings)
+    assert stripped(read_rows(tmp_path / "whole" / "metrics.csv")) == stripped(read_rows(tmp_path / "parts" / "metrics.csv"))
+
+
 def test_a_record_says_where_the_run_stands(whole):
     folder, rows = whole
     record = read_record(folder / "i20_l8")
@@ -527,7 +563,7 @@ def test_samples_reach_the_display_and_are_those_of_the_step(tmp_path):
 def test_samples_after_each_epoch(tmp_path):
     watcher = Watcher()
     list(trainer(tmp_path, max_steps=15, sample_every="epoch", sample_length=5).run(watcher))
-    assert [step for step, _ in watcher.samples] == [7, 14]
+    assert [step for step, _ in watcher.samples] == [7, 14, 15]  # and at the end
 
 
 def test_samples_do_not_change_the_run(whole, tmp_path):

@@ -57,8 +57,8 @@ def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
     ours, peer = ([part.format(text=text) for part in side] for side in (ours, peer))
     sides: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(runs):
-        sides["ours"].append(_number("ours", ours))
-        sides["peer"].append(_number("ours" if peer[0] == "ours" else "peers", peer[1:] if peer[0] == "ours" else peer))
+        sides["ours"].append(number("ours", ours))
+        sides["peer"].append(number("ours" if peer[0] == "ours" else "peers", peer[1:] if peer[0] == "ours" else peer))
     if row == "step-sherlock":  # the tutorial's side is counted in characters a second
         sides["peer"] = [25 / speed for speed in sides["peer"]]
     medians = {side: statistics.median(values) for side, values in sides.items()}
@@ -66,7 +66,7 @@ def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
     return {"medians": medians, "times_as_fast": ratio, **sides}
 
 
-def _number(script: str, part: list[str]) -> float:
+def number(script: str, part: list[str]) -> float:
     """The first number that a part prints."""
     done = subprocess.run([sys.executable, str(HERE / f"{script}.py"), *part], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[0])
@@ -124,7 +124,7 @@ def limit(text: str, seed: int) -> dict[str, Any]:
 
 def encode(text: str, seed: int) -> dict[str, Any]:
     """Megabytes a second of reading and encoding a text on one core, the best of three."""
-    return {"megabytes_per_second": max(_number("ours", ["encode", text]) for _ in range(3))}
+    return {"megabytes_per_second": max(number("ours", ["encode", text]) for _ in range(3))}
 
 
 # Rows with their own way of measuring: row -> function of text and seed
@@ -152,6 +152,15 @@ def machine() -> str:
     return f"{names[0]}, {len(names)} cores, {' '.join(kinds)}"
 
 
+def append(figures: dict[str, Any], path: str | None) -> None:
+    """Print figures with the date and the machine as one line of JSON, and append it to a file where there is one."""
+    line = json.dumps({**figures, "date": time.strftime("%Y-%m-%d"), "machine": machine()})
+    print(line)
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
 def main() -> None:
     """Measure the row that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,13 +175,7 @@ def main() -> None:
     if not asked.text and ((asked.row in SINGLE and asked.row != "limit") or "{text}" in str(SPEED.get(asked.row))):
         parser.error(f"{asked.row} needs --text")
     figures = compare(asked.row, asked.runs, asked.text) if asked.row in SPEED else SINGLE[asked.row](asked.text, asked.seed)
-    date = time.strftime("%Y-%m-%d")
-    line = json.dumps({"row": asked.row, "date": date, "machine": machine(), "seed": asked.seed, **figures})
-    print(line)
-    if asked.append:
-        with open(asked.append, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    return None
+    return append({"row": asked.row, "seed": asked.seed, **figures}, asked.append)
 
 
 if __name__ == "__main__":
