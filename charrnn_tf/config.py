@@ -67,6 +67,7 @@ class TrainConfig:
     step_epochs: int = 10
     gamma: float = 0.2
     clip_norm: float = 5.0  # of all gradients together; 0: off
+    weight_dropout: float = 0.0  # share of the recurrent weights that a step does without
     state_reset: float = 0.05  # chance that a stream begins a window from a zero state
     validation_fraction: float = 0.1  # the text's last part, never trained on
     seed: int = 0
@@ -96,7 +97,7 @@ class TrainConfig:
         check_number(self, "learning_rate", "gamma", above=0)
         check_number(self, "clip_norm", "sample_temperature", least=0)
         check_number(self, "state_reset", least=0, most=1)
-        check_number(self, "validation_fraction", least=0, below=1)
+        check_number(self, "validation_fraction", "weight_dropout", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
         _choice(self, precision=PRECISIONS)
         if not (self.xla is None or isinstance(self.xla, bool)):

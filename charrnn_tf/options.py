@@ -102,6 +102,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "step_epochs": (click.IntRange(min=1), "Schedule step: epochs between two changes."),
     "gamma": (float, "Schedule step: what the rate is multiplied by."),
     "clip_norm": (float, "Largest norm of all gradients together; 0: off."),
+    "weight_dropout": (float, "Share of the recurrent weights that each step of training does without."),
     "state_reset": (float, "Chance that a stream begins a window from a zero state."),
     "validation_fraction": (float, "The text's last part, held out; 0: none."),
     "seed": (click.IntRange(min=0), "Of everything random."),
@@ -119,7 +120,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 }
 UNSET = {
     "hidden_size": "256 to 512, by text and budget", "dropout": "0 to 0.5, by text and budget",
-    "batch_size": "32, less for short texts", "precision": "bfloat16 where the processor has it", "limit_chars": "all",
+    "weight_dropout": "0 to 0.5, by text and budget", "batch_size": "32, less for short texts",
+    "precision": "bfloat16 where the processor has it", "limit_chars": "all",
     "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
     "save_every": "about once a minute", "validate_every": "an epoch or 1,000, less for long texts",
     "sample_every": "never", "sample_prime": "'The '",

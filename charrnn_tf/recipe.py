@@ -15,7 +15,8 @@ SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # units a layer -> characters 
 FLOAT32 = 0.7  # of that speed without bfloat16
 START_SECONDS = 8.0  # of a run in which nothing is learnt: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to end ahead of a narrower one
-PASSES_WITHOUT_DROPOUT = 2.5  # over the text
+DROPOUT = (2.5, 0.15)  # passes over the text that need none, and what each doubling beyond them adds; at most 0.5
+WEIGHT_DROPOUT = (5.0, 0.2)
 WINDOWS_PER_STREAM = 8  # of a short text, at least
 VALIDATE_EVERY = 1_000  # updates, where an epoch has fewer: a validation then takes some 5% of the time
 
@@ -32,15 +33,17 @@ def settings_for(
     """Settings by name for a text of so many characters and a budget; of several budgets the shortest counts.
 
     - `hidden_size`: the widest of 256, 384 and 512 that the budget gives at least 2,500 updates, by the speeds above.
-    - `dropout`: 0 up to 2.5 passes over the text, and 0.1 more for each doubling, up to 0.5 at 80 passes.
+    - `dropout`: 0 up to 2.5 passes over the text, and 0.15 more for each doubling, up to 0.5 at 25 passes.
+    - `weight_dropout`: 0 up to 5 passes, and 0.2 more for each doubling, up to 0.5 at 28 passes.
     - `batch_size`: 32 streams, halved until each has at least 8 windows to read.
     - `precision`: bfloat16 where the processor has it.
     - `validate_every`: 1,000 updates where an epoch has fewer.
 
     cores, bfloat16: of the machine; default: of this one.
 
-    >>> settings_for(1_800_000, seconds=139, cores=2, bfloat16=True)
-    {'hidden_size': 384, 'dropout': 0.05, 'batch_size': 32, 'precision': 'bfloat16', 'validate_every': 1000}
+    >>> chosen = settings_for(1_800_000, seconds=139, cores=2, bfloat16=True)
+    >>> chosen["hidden_size"], chosen["dropout"], chosen["precision"]
+    (384, 0.05, 'bfloat16')
     """
     default = TrainConfig()
     cores = available_cores() if cores is None else cores
@@ -63,10 +66,15 @@ def settings_for(
     wide_enough = [width for width in SPEEDS if budget(width) >= LEAST_UPDATES * window]
     width = max(wide_enough, default=min(SPEEDS))
     passes = max(budget(width) / characters, 1e-9)
-    dropout = min(max(0.1 * math.log2(passes / PASSES_WITHOUT_DROPOUT), 0.0), 0.5)
+
+    def share(without: float, a_doubling: float) -> float:
+        """Of outputs or weights to drop, in steps of 0.05."""
+        return round(20 * min(max(a_doubling * math.log2(passes / without), 0.0), 0.5)) / 20
+
     chosen = {
         "hidden_size": width,
-        "dropout": round(dropout * 20) / 20,
+        "dropout": share(*DROPOUT),
+        "weight_dropout": share(*WEIGHT_DROPOUT),
         "batch_size": batch_size,
         "precision": "bfloat16" if bfloat16 else "float32",
     }

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from .config import ModelConfig, TrainConfig
 from .layers import PLAIN, Engine, State, Tensor, on_graphics_card
-from .model import build_model, character_losses, shard, state_names, weights, zero_state
+from .model import build_model, character_losses, recurrent_layers, shard, state_names, weights, zero_state
 from .pace import most_steps
 from .runtime import has_bfloat16
 
@@ -98,10 +98,11 @@ def window_loss(
 ) -> tuple[Tensor, list[State]]:
     """The mean loss of a window, nats a character: ids [B, T + 1], of which all but the first are targets, and states.
 
-    The batch is computed in `config.shards` parts, side by side. rate: of dropout.
+    The batch is computed in `config.shards` parts, side by side. rate: of dropout on the layers' outputs.
     """
     shards = config.shards or 1
     losses, after = [], []
+    kernels = _thinned(model, config, step)
     for n in range(shards):
         part = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), (window, state))
 
@@ -109,11 +110,27 @@ def window_loss(
             seed = _seed(config, step, f"dropout of layer {layer}, shard {n}")
             return outputs * dropout_mask(tf.shape(outputs), rate, seed)
 
-        nats, new = character_losses(model, part[0], part[1], dropout if rate else None, engine)
+        with keras.StatelessScope(state_mapping=kernels):
+            nats, new = character_losses(model, part[0], part[1], dropout if rate else None, engine)
         losses.append(tf.reduce_mean(nats))
         after.append(new)
     joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
     return tf.add_n(losses) / shards, joined
+
+
+def _thinned(model: keras.Model, config: TrainConfig, step: Tensor) -> list[tuple[keras.Variable, Tensor]]:
+    """The recurrent kernels beside what a step takes for them: some of their weights are 0 for the whole batch and window.
+
+    DropConnect on the recurrent weights, as in Merity, Keskar and Socher, arXiv 1708.02182.
+    """
+    kernels = [layer.cell.recurrent_kernel for layer in recurrent_layers(model)] if config.weight_dropout else []
+    return [
+        (
+            kernel,
+            kernel * dropout_mask(tf.shape(kernel), config.weight_dropout, _seed(config, step, f"weights of layer {n}")),
+        )
+        for n, kernel in enumerate(kernels)
+    ]
 
 
 def dropout_mask(shape: Tensor, rate: float, seed: Tensor) -> Tensor:

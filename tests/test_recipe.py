@@ -58,7 +58,12 @@ def test_more_cores_and_bfloat16_afford_more():
 
 def test_dropout_grows_with_the_passes_over_the_text():
     chosen = [settings_for(1_000_000, epochs=epochs, **LAPTOP)["dropout"] for epochs in (1, 2, 5, 10, 20, 40, 80, 1000)]
-    assert chosen == [0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5]
+    assert chosen == [0, 0, 0.15, 0.3, 0.45, 0.5, 0.5, 0.5]
+
+
+def test_weight_dropout_follows_where_the_passes_are_many():
+    chosen = [settings_for(10**6, epochs=epochs, **LAPTOP)["weight_dropout"] for epochs in (1, 5, 6, 10, 20, 29, 1000)]
+    assert chosen == [0, 0, 0.05, 0.2, 0.4, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +110,14 @@ def test_the_choice_is_printed_and_saved(folder):
     assert {name: saved[name] for name in chosen} == chosen
     assert chosen["batch_size"] == 1
     line = re.search("^Chosen by the text's length, the budget and the machine: (.*). Options override it.$", shown, re.M)
-    assert line[1] == f"hidden size 256, dropout 0.0, batch size 1, precision {chosen['precision']}, validate every 1000"
+    assert line[1].startswith("hidden size 256, dropout 0.0, weight dropout 0.0, batch size 1, precision ")
+    assert line[1].endswith(f"{chosen['precision']}, validate every 1000")
 
 
 def test_options_and_files_override_the_choice(folder, tmp_path):
     (tmp_path / "run.toml").write_text("dropout = 0.25\n", encoding="utf-8")
-    flags = ("--hidden-size", 8, "--batch-size", 2, "--precision", "float32", "--max-steps", 1, "--validate-every", 5)
+    flags = ("--hidden-size", 8, "--batch-size", 2, "--precision", "float32", "--max-steps", 1)
+    flags += ("--validate-every", 5, "--weight-dropout", 0.1)
     record, shown = train("--config", "run.toml", *flags)
     assert (record.model.hidden_size, record.model.dropout) == (8, 0.25)
     assert (record.train.batch_size, record.train.precision) == (2, "float32")
@@ -130,8 +137,7 @@ def test_a_model_that_there_is_keeps_its_shape_and_dropout(folder):
     train("--max-steps", 1, "--hidden-size", 8, "--dropout", 0.35, "--checkpoint-dir", "old")
     record, shown = train("--max-steps", 1, "--init-from", "old", "--checkpoint-dir", "new")
     assert (record.model.hidden_size, record.model.dropout, record.train.batch_size) == (8, 0.35, 1)
-    assert "batch size 1" in shown
-    assert "dropout" not in shown.partition("Chosen")[2]
+    assert "the machine: weight dropout 0.0, batch size 1, precision" in shown
 
 
 def test_a_run_goes_on_with_what_was_chosen(folder, monkeypatch):

@@ -273,6 +273,59 @@ def test_dropout_comes_after_every_layer_of_every_shard(monkeypatch, dropout):
     assert sorted(seen) == sorted([(layer, (2, 8)) for layer in (0, 1)] * 2 if dropout else [])
 
 
+@pytest.fixture
+def kernels(monkeypatch):
+    """The recurrent kernels that each shard of a step computes with, [shards, layers, H, G], and the model's own."""
+
+    def draw(step=0, cell="lstm", **changes):
+        seen = []
+
+        def fake_losses(model, window, state, dropout, engine):
+            seen.append([tf.convert_to_tensor(layer.cell.recurrent_kernel).numpy() for layer in recurrent_layers(model)])
+            return tf.zeros((4, window.shape[0])), state
+
+        monkeypatch.setattr(steps, "character_losses", fake_losses)
+        config = train_config(batch_size=4, shards=2, **changes)
+        model = RunState(model_config(num_layers=2, hidden_size=32, cell=cell), config).model
+        state = zero_state(model_config(num_layers=2), config.batch_size)
+        window_loss(model, config, 0.0, tf.constant(step, tf.int64), tf.zeros((4, config.num_steps + 1), tf.int32), state)
+        return np.array(seen), np.array([layer.cell.recurrent_kernel.numpy() for layer in recurrent_layers(model)])
+
+    return draw
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_weight_dropout_leaves_weights_out_for_the_whole_batch(kernels, cell):
+    seen, own = kernels(cell=cell, weight_dropout=0.25)
+    np.testing.assert_array_equal(seen[0], seen[1])  # of both shards
+    assert abs((seen[0] == 0).mean() - 0.25) < 0.02
+    np.testing.assert_allclose(seen[0][seen[0] != 0], own[seen[0] != 0] / 0.75, rtol=1e-6)
+    assert ((seen[0, 0] == 0) != (seen[0, 1] == 0)).any()  # each layer has its own
+
+
+def test_weight_dropout_differs_by_step_and_repeats(kernels):
+    first, again, next_step, other_seed = (
+        kernels(step, weight_dropout=0.5, seed=seed)[0][0] == 0 for step, seed in [(3, 1), (3, 1), (4, 1), (3, 2)]
+    )
+    np.testing.assert_array_equal(first, again)
+    for other in (next_step, other_seed):
+        assert abs((first == other).mean() - 0.5) < 0.05
+
+
+def test_without_weight_dropout_the_weights_are_the_models(kernels):
+    seen, own = kernels()
+    np.testing.assert_array_equal(seen, np.array([own, own]))
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_weights_left_out_get_no_update_and_the_others_do(xla):
+    config = train_config(weight_dropout=0.5, optimizer="sgd", learning_rate=0.1, clip_norm=0.0, xla=xla)
+    before = RunState(model_config(), config).model.get_layer("lstm_0").cell.recurrent_kernel.numpy()
+    run, _ = train(model_config(), config, random_windows(config, 1), [1])
+    moved = run.model.get_layer("lstm_0").cell.recurrent_kernel.numpy() != before
+    assert abs(moved.mean() - 0.5) < 0.15
+
+
 # Calls and shards
 
 
