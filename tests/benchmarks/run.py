@@ -37,7 +37,12 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
         ["torch-step", "gru", "bfloat16"], False,
     ),
     "step-default": (
-        ["train-step", "default", "100", "500"], ["torch-step", "lstm", "float32", "256", "2", "32", "64"], False,
+        ["train-step", "default", "100", "500", "--precision", "float32", "--dropout", "0.2"],
+        ["torch-step", "lstm", "float32", "256", "2", "32", "64"], False,
+    ),
+    "step-default-bfloat16": (
+        ["train-step", "default", "100", "500", "--precision", "bfloat16", "--dropout", "0.2"],
+        ["torch-step", "lstm", "bfloat16", "256", "2", "32", "64"], False,
     ),
     "step-tf-tutorial": (["train-step", "tf-tutorial"], ["keras-tutorial", "{text}", "1", "12"], False),
     "step-notebook-tf1": (["train-step", "notebook-tf1", "200", "1200", "--keep", "1"], ["tf1-notebook", "{text}"], False),
