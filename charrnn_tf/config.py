@@ -63,6 +63,7 @@ class TrainConfig:
 
     optimizer: str = "adam"
     learning_rate: float = 0.008
+    warmup_steps: int = 100  # first steps, over which the rate rises from zero
     schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
     step_epochs: int = 10
     gamma: float = 0.2
@@ -89,7 +90,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
         check_whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
-        check_whole(self, "seed", "patience", "sample_top_n", least=0)
+        check_whole(self, "seed", "patience", "warmup_steps", "sample_top_n", least=0)
         check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
         if self.sample_every != EPOCH:
             check_whole(self, "sample_every", least=1, optional=True)
@@ -127,24 +128,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "notebook": {
         "hidden_size": 512, "num_layers": 2, "dropout": 0.5, "init": "wide", "batch_size": 128, "num_steps": 100,
-        "learning_rate": 0.001, "schedule": "constant", "state_reset": 0.0, "epochs": 20,
+        "learning_rate": 0.001, "warmup_steps": 0, "schedule": "constant", "state_reset": 0.0, "epochs": 20,
     },
     "notebook-tf1": {
         "hidden_size": 128, "num_layers": 2, "dropout": 0.5, "init": "tf1", "batch_size": 10, "num_steps": 50,
-        "learning_rate": 0.01, "schedule": "constant", "state_reset": 0.0, "epochs": 2, "validation_fraction": 0.0,
-        "save_every": 200, "keep": 100, "sample_every": EPOCH, "sample_prime": ("The ", "Far"),
+        "learning_rate": 0.01, "warmup_steps": 0, "schedule": "constant", "state_reset": 0.0, "epochs": 2,
+        "validation_fraction": 0.0, "save_every": 200, "keep": 100, "sample_every": EPOCH, "sample_prime": ("The ", "Far"),
     },
     "sherlock": {
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 10_000, "cell": "gru", "hidden_size": 100,
         "num_layers": 1, "dropout": 0.0, "embedding_size": 100, "init": "pytorch", "batch_size": 1, "num_steps": 25,
-        "learning_rate": 0.005, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0, "epochs": 40,
-        "validation_fraction": 0.0, "sample_every": EPOCH, "sample_prime": ("I",), "sample_length": 100,
+        "learning_rate": 0.005, "warmup_steps": 0, "schedule": "constant", "clip_norm": 0.0, "state_reset": 1.0,
+        "epochs": 40, "validation_fraction": 0.0, "sample_every": EPOCH, "sample_prime": ("I",), "sample_length": 100,
         "sample_top_n": 0,
     },
     "tf-tutorial": {
         "cell": "gru", "hidden_size": 1024, "num_layers": 1, "dropout": 0.0, "embedding_size": 256, "init": "keras",
-        "batch_size": 64, "num_steps": 100, "learning_rate": 0.001, "schedule": "constant", "clip_norm": 0.0,
-        "state_reset": 1.0, "epochs": 20, "validation_fraction": 0.0, "sample_top_n": 0,
+        "batch_size": 64, "num_steps": 100, "learning_rate": 0.001, "warmup_steps": 0, "schedule": "constant",
+        "clip_norm": 0.0, "state_reset": 1.0, "epochs": 20, "validation_fraction": 0.0, "sample_top_n": 0,
     },
 }  # fmt: skip
 

@@ -98,6 +98,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "max_seconds": (float, "Budget: wall time of the whole command."),
     "optimizer": (click.Choice(OPTIMIZERS), "What updates the weights."),
     "learning_rate": (float, "The optimizer's rate, or its peak under a schedule."),
+    "warmup_steps": (click.IntRange(min=0), "First steps, over which the rate rises from zero."),
     "schedule": (click.Choice(SCHEDULES), "The rate over time; cosine: to zero at the budget's end."),
     "step_epochs": (click.IntRange(min=1), "Schedule step: epochs between two changes."),
     "gamma": (float, "Schedule step: what the rate is multiplied by."),

@@ -68,6 +68,8 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
     """
     step = tf.cast(step, tf.float64)
     rate = tf.constant(config.learning_rate, tf.float64)
+    if config.warmup_steps:
+        rate *= tf.minimum((step + 1) / config.warmup_steps, 1.0)
     if config.schedule == "cosine":
         progress = time_fraction
         for budget in (config.max_steps, config.epochs and config.epochs * steps_per_epoch):

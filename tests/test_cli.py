@@ -247,11 +247,11 @@ def test_train_options_reach_the_settings(empty):
     given = {
         "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 500, "batch_size": 3, "num_steps": 5, "epochs": 7,
-        "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "schedule": "step", "step_epochs": 3,
-        "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5, "validation_fraction": 0.2, "seed": 9,
-        "precision": "bfloat16",
-        "save_every": 11, "keep": 3, "log_every": 12, "validate_every": 13, "patience": 4, "sample_every": "epoch",
-        "sample_prime": ("x",), "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
+        "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
+        "step_epochs": 3, "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5,
+        "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16", "save_every": 11, "keep": 3,
+        "log_every": 12, "validate_every": 13, "patience": 4, "sample_every": "epoch", "sample_prime": ("x",),
+        "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
     }  # fmt: skip
     assert given.keys() == SETTINGS.keys()
     flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]
@@ -327,10 +327,10 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
     settings = {
         "cell": "gru", "hidden_size": 5, "num_layers": 2, "dropout": 0.1, "embedding_size": 3, "init": "keras",
         "vocabulary": "printable", "unknown": "skip", "limit_chars": 300, "batch_size": 2, "num_steps": 4, "epochs": 9,
-        "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "schedule": "step",
-        "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "weight_dropout": 0.2, "state_reset": 0.5, "validation_fraction": 0,
-        "seed": 4,
-        "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3, "validate_every": 4, "patience": 0,
+        "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "warmup_steps": 2,
+        "schedule": "step", "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "weight_dropout": 0.2, "state_reset": 0.5,
+        "validation_fraction": 0, "seed": 4, "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3,
+        "validate_every": 4, "patience": 0,
         "sample_every": "epoch", "sample_prime": ["x"], "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
     }  # fmt: skip
     assert settings.keys() == SETTINGS.keys()
@@ -426,8 +426,9 @@ def test_a_budget_on_resume_replaces_the_saved_one(empty):
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
     "vocabulary": "printable", "unknown": "skip", "limit_chars": 100, "batch_size": 4, "num_steps": 8, "optimizer": "sgd",
-    "learning_rate": 0.5, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0, "state_reset": 0.5,
-    "weight_dropout": 0.5, "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16", "validate_every": 3,
+    "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
+    "state_reset": 0.5, "weight_dropout": 0.5, "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16",
+    "validate_every": 3,
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from charrnn_tf.config import (
 from charrnn_tf.errors import ConfigError
 
 # The numbers the presets stand for, spelled out.
-ADAM = {"optimizer": "adam", "schedule": "constant"}
+ADAM = {"optimizer": "adam", "schedule": "constant", "warmup_steps": 0}
 PUBLISHED = {
     "notebook": {
         **ADAM, "cell": "lstm", "num_layers": 2, "hidden_size": 512, "dropout": 0.5, "embedding_size": 0, "init": "wide",

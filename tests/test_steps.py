@@ -43,7 +43,7 @@ def model_config(**changes):
 
 def train_config(**changes):
     plain = {"batch_size": 2, "num_steps": 4, "max_steps": 50, "schedule": "constant", "state_reset": 0.0, "shards": 1}
-    return TrainConfig(**{**plain, **changes})
+    return TrainConfig(**{**plain, "warmup_steps": 0, **changes})
 
 
 def random_windows(config, count, seed=0):
@@ -102,6 +102,17 @@ def test_a_cosine_rate_follows_the_largest_fraction_of_the_budgets(budgets, time
         expected = 0.02 * 0.5 * (1 + np.cos(np.pi * min(fractions(step), 1.0)))
         rate = learning_rate(config, 7, tf.constant(step, tf.int64), tf.constant(time_fraction, tf.float64))
         np.testing.assert_allclose(float(rate), expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+def test_a_rate_rises_over_the_first_steps(schedule):
+    settings = {"learning_rate": 0.02, "schedule": schedule, "max_steps": 400}
+    for step in (0, 1, 8, 9, 10, 300):
+        with_rise, without = (
+            float(learning_rate(train_config(warmup_steps=rise, **settings), 7, step, tf.constant(0.0, tf.float64)))
+            for rise in (10, 0)
+        )
+        assert with_rise == pytest.approx(without * min(1, (step + 1) / 10), rel=1e-6)
 
 
 def test_a_step_rate_falls_at_epochs():

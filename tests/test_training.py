@@ -38,7 +38,10 @@ ROWS = [5, 6, 7, 10, 12, 14, 15, 18, 20]
 def trainer(directory, *, ids=IDS, vocabulary=VOCABULARY, dropout=0.3, cell="lstm", **settings):
     """A trainer of a tiny model; arguments of Trainer and of TrainConfig alike."""
     own = {name: settings.pop(name) for name in ("resume", "overwrite", "init_from", "started") if name in settings}
-    plain = {"batch_size": 2, "num_steps": 4, "schedule": "constant", "state_reset": 0.0, "shards": 1, "learning_rate": 0.02}
+    plain = {
+        "batch_size": 2, "num_steps": 4, "schedule": "constant", "state_reset": 0.0, "shards": 1, "learning_rate": 0.02,
+        "warmup_steps": 0,
+    }  # fmt: skip
     model = ModelConfig(len(vocabulary), cell=cell, hidden_size=8, num_layers=1, dropout=dropout)
     return Trainer(model, TrainConfig(**{**plain, **settings}), vocabulary, ids, directory, **own)
 
