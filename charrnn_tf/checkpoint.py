@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from .errors import CheckpointError, reason
 from .model import build_model, weights
-from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json
+from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json, warn
 
 INDEX, METRICS = "checkpoint", "metrics.csv"
 
@@ -52,18 +52,24 @@ def write(
         reached("complete")
         if target.exists():  # the same step once more, with what was due at it
             target.rename(replaced)
+            reached("replaced")
         partial.rename(target)
         reached("renamed")
         shutil.rmtree(replaced, ignore_errors=True)
         _to_disk(directory)
         write_index(directory)
         reached("indexed")
-    except (OSError, ValueError, tf.errors.OpError) as error:  # ValueError: a character that UTF-8 can't hold
+    except (OSError, ValueError, tf.errors.OpError, CheckpointError) as error:  # ValueError: what UTF-8 can't hold
         with suppress(OSError):
             clean(directory)
-        why = reason(error) if isinstance(error, OSError) else str(error)
+        why = reason(error) if isinstance(error, OSError) else _why(error)
         raise CheckpointError(f"can't save {str(target)!r}: {why}. Make room or choose another --checkpoint-dir.") from error
     return target
+
+
+def _why(error: Exception) -> str:
+    """Of what TensorFlow says the part that a person can use: `...; No space left on device [Op:SaveV2]`."""
+    return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
 
 
 def write_index(directory: Path) -> None:
@@ -114,6 +120,14 @@ def remove_run(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
+def put_aside(path: Path) -> None:
+    """Give a damaged checkpoint a name under which nothing finds it any more but a person."""
+    aside = path.with_name(f".{path.name.strip('.')}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    _rename(path, aside)
+    warn(f"{str(path)!r} is put aside as {aside.name}.")
+
+
 def clean(directory: Path) -> None:
     """Mend what a killed run left: a checkpoint about to be replaced comes back, what is half written goes."""
     for path in directory.glob(".i*_l*.*"):
@@ -129,8 +143,18 @@ def clean(directory: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a checkpoint; it leaves the listing in one step."""
     doomed = path.with_name(f".{path.name}.removed")
-    path.rename(doomed)
+    with suppress(FileNotFoundError):  # somebody else has removed it
+        _rename(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.rename(target)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"can't rename {str(path)!r}: {reason(error)}") from error
 
 
 def _to_disk(path: Path) -> None:

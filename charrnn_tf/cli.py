@@ -8,20 +8,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import config as settings
-from . import launch, runtime
+from . import estimate, launch, runtime
 from .config import PRESETS
 from .corpus import load_corpus, load_text
 from .errors import ConfigError, TextError
-from .options import Commands, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
+from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
 from .output import open_output, write_samples
-from .record import CONFIG, find, iteration, latest_checkpoint, list_checkpoints, read_record
+from .record import CONFIG, find, find_record, iteration, list_checkpoints, read_found, read_records
 from .record import best as best_checkpoint
 
 if TYPE_CHECKING:
@@ -45,16 +45,25 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("text", nargs=-1)
+@click.argument("text", nargs=-1, type=FilePath())
 @click.option(
     "--preset", type=click.Choice(list(PRESETS)), default=None, show_default="default", help="Settings to begin with."
 )
-@click.option("--config", "config_file", default=None, help="TOML file of settings; flags win over it.  [default: none]")
+@click.option(
+    "--config",
+    "config_file",
+    type=FilePath(),
+    default=None,
+    help="TOML file of settings; flags win over it.  [default: none]",
+)
 @checkpoint_dir_option
 @click.option("--resume", is_flag=True, help="Go on from the folder's latest checkpoint.  [default: off]")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.  [default: off]")
 @click.option(
-    "--init-from", default=None, help="Begin with the weights of a checkpoint, or a run's folder.  [default: none]"
+    "--init-from",
+    type=FilePath(),
+    default=None,
+    help="Begin with the weights of a checkpoint, or a run's folder.  [default: none]",
 )
 @setting_options
 @click.option("--quiet", is_flag=True, help="Show errors only.  [default: off]")
@@ -111,18 +120,19 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # as under nohup
             signal.signal(getattr(signal, name), stop)
     with TrainDisplay(trainer, quiet) as display:
         display.introduce(chosen, budget_given)
         for row in trainer.run(None if quiet else display):
             display.row(row)
-        path = latest_checkpoint(trainer.directory.path) if trainer.step else None
+        path = trainer.directory.latest if trainer.step else None
         display.conclude(finished=not received)
         if received:
             display.say(f"Stopped and saved {path}. Go on with: charrnn-tf train --resume" if path else "Stopped.")
-    if path:
-        click.echo(path)
+    with suppress(OSError) if received else nullcontext():  # a terminal that was closed takes nothing any more
+        if path:
+            click.echo(path)
     if received:
         sys.exit(128 + received[0])
 
@@ -130,7 +140,9 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
 @cli.command()
 @checkpoint_options
 @click.option("--prime", default="", help="What the text begins with.  [default: a newline, unprinted]")
-@click.option("--prime-file", default=None, help="File that holds the prime; - for standard input.  [default: none]")
+@click.option(
+    "--prime-file", type=FilePath(), default=None, help="File that holds the prime; - for standard input.  [default: none]"
+)
 @click.option("--interactive", is_flag=True, help="Ask for primes, one a line.  [default: off]")
 @click.option("--length", type=click.IntRange(min=1), default=1000, show_default=True, help="Characters to generate.")
 @click.option(
@@ -160,7 +172,7 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
     "--seed", type=click.IntRange(0, 2**63 - 1), default=None, help="Same seed, same text.  [default: a fresh one]"
 )
 @unknown_option
-@click.option("--output", "-o", default=None, help="File to write the text to.  [default: standard output]")
+@click.option("--output", "-o", type=FilePath(), default=None, help="File to write the text to.  [default: standard output]")
 def sample(
     checkpoint: str,
     checkpoint_dir: str,
@@ -183,15 +195,18 @@ def sample(
         raise click.UsageError("--prime, --prime-file and --interactive exclude each other; give one of them")
     if stop == "":
         raise click.UsageError("--stop needs a text that is not empty")
-    path = find(checkpoint, checkpoint_dir)
-    record = read_record(path)
+    _, record = find_record(checkpoint, checkpoint_dir)
+    estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     prime = load_text(prime_file) if prime_file is not None else prime
-    known = record.vocabulary.encode(prime, draw["unknown"])
+    try:
+        known = record.vocabulary.encode(prime, draw["unknown"])
+    except TextError as error:
+        raise TextError(f"{'--prime' if prime_file is None else repr(prime_file)} has {error}") from error
     with open_output(output) as write:
         if seed is None:
             seed = secrets.randbelow(2**31)
             click.echo(f"Seed: {seed}", err=True)
-        sampler = _sampler(path, num_samples)
+        sampler = _sampler(checkpoint, checkpoint_dir, num_samples)
         if not interactive:
             return write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
         while True:
@@ -208,19 +223,19 @@ def sample(
             seed = (seed + 1) % 2**63
 
 
-def _sampler(path: Path, num_samples: int) -> Sampler:
+def _sampler(checkpoint: str, checkpoint_dir: str, num_samples: int) -> Sampler:
     runtime.start(runtime.available_cores())  # one thread an operation: the products are too small to share out
     from .sampling import Sampler
 
-    return Sampler.from_checkpoint(path, num_samples)
+    return read_found(checkpoint, checkpoint_dir, lambda path: Sampler.from_checkpoint(path, num_samples))
 
 
 @cli.command()
-@click.argument("text")
+@click.argument("text", type=FilePath())
 @checkpoint_options
 @unknown_option
 @click.option(
-    "--window", type=click.IntRange(min=0), default=0, show_default=True,
+    "--window", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True,
     help="Begin anew every N characters, as a model with a context of N does; 0: one pass.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
@@ -231,13 +246,13 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     Example:
         charrnn-tf evaluate other.txt --checkpoint best --unknown skip
     """
-    path = find(checkpoint, checkpoint_dir)
-    corpus = load_corpus([text], vocabulary=read_record(path).vocabulary, unknown=unknown)
+    _, found = find_record(checkpoint, checkpoint_dir)
+    corpus = load_corpus([text], vocabulary=found.vocabulary, unknown=unknown)
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator
 
-    model, record = load_model(path)
+    model, record = read_found(checkpoint, checkpoint_dir, load_model)
     result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids, window=window)
     as_text = (
         f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
@@ -248,7 +263,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
 
 @cli.command()
 @checkpoint_options
-@click.option("--output", "-o", required=True, help="Folder to write.")
+@click.option("--output", "-o", type=FilePath(written=True), required=True, help="Folder to write.")
 def export(checkpoint: str, checkpoint_dir: str, output: str) -> None:
     """Write a SavedModel that any TensorFlow can load, and print its path.
 
@@ -257,12 +272,11 @@ def export(checkpoint: str, checkpoint_dir: str, output: str) -> None:
         charrnn-tf export --checkpoint best --output model
         saved_model_cli show --dir model --all
     """
-    path = find(checkpoint, checkpoint_dir)
-    read_record(path)
+    find(checkpoint, checkpoint_dir)
     runtime.start()
     from .export import export_saved_model
 
-    click.echo(export_saved_model(path, output))
+    click.echo(read_found(checkpoint, checkpoint_dir, lambda path: export_saved_model(path, output)))
 
 
 @cli.command()
@@ -275,14 +289,14 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
     Example:
         charrnn-tf checkpoints --checkpoint-dir checkpoints
     """
-    records = {path: read_record(path) for path in list_checkpoints(checkpoint_dir)}
+    records = read_records(list_checkpoints(checkpoint_dir))
     best = best_checkpoint(records) if records else None
     rows = []
     for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):
         date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
         size = sum(file.stat().st_size for file in path.iterdir())
         losses = {"train_loss": record.train_loss, "validation_loss": record.validation_loss}
-        rows.append({"name": path.name, "epoch": record.epoch, **losses, "date": date, "size": size, "best": path == best})
+        rows.append({"name": record.name, "epoch": record.epoch, **losses, "date": date, "size": size, "best": path == best})
     click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError, reason
+from .files import open_file
 
 CELLS = ("lstm", "gru")
 INITS = ("keras", "pytorch", "wide", "tf1")
@@ -25,6 +26,8 @@ EPOCH = "epoch"  # an interval that follows the text instead of a number of step
 VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
 SECONDS_PER_MILLION_CHARACTERS = 600
 LARGEST_NUMBER = 1e300  # of any setting; above all not infinite
+LONGEST_SAMPLE = 1_000_000  # characters, of those written while training
+LARGEST_RATE = 1e6  # of learning: in float32 its updates stay finite
 LEAST_SECONDS, MOST_SECONDS = 60, 1620
 
 
@@ -62,7 +65,7 @@ class TrainConfig:
     max_seconds: float | None = None  # wall time of the whole command, over all resumes
 
     optimizer: str = "adam"
-    learning_rate: float = 0.008
+    learning_rate: float = 0.004
     warmup_steps: int = 100  # first steps, over which the rate rises from zero
     schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
     step_epochs: int = 10
@@ -94,8 +97,11 @@ class TrainConfig:
         check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
         if self.sample_every != EPOCH:
             check_whole(self, "sample_every", least=1, optional=True)
+        if self.sample_length > LONGEST_SAMPLE:
+            raise ConfigError(f"sample_length must be at most {LONGEST_SAMPLE:,}, got {self.sample_length:,}")
         check_number(self, "max_seconds", above=0, optional=True)
-        check_number(self, "learning_rate", "gamma", above=0)
+        check_number(self, "learning_rate", above=0, most=LARGEST_RATE)
+        check_number(self, "gamma", above=0)
         check_number(self, "clip_norm", "sample_temperature", least=0)
         check_number(self, "state_reset", least=0, most=1)
         check_number(self, "validation_fraction", "weight_dropout", least=0, below=1)
@@ -200,7 +206,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     Raises ConfigError for a file that can't be read, is no TOML or names an option that does not exist.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             settings = tomllib.load(file)
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else error

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from .config import VOCABULARIES
 from .errors import ConfigError, TextError, reason
+from .files import open_file
 from .vocabulary import Ids, Vocabulary, code_points
 
 BLOCK_BYTES = 1 << 22
@@ -28,14 +29,49 @@ CODE_POINTS = sys.maxunicode + 1
 
 
 @dataclass(frozen=True)
+class Source:
+    """One file of a text, as it was read."""
+
+    path: str  # absolute, or "-"
+    sha256: str  # of its text's UTF-8 bytes, `limit_chars` applied
+    characters: int
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """What there is to recognise a text by."""
+
+    sources: tuple[Source, ...]  # none: the built-in corpus
+    sha256: str  # of the whole text's UTF-8 bytes
+    characters: int  # read, skipped ones included
+
+    def difference(self, other: TextRecord) -> str | None:
+        """What differs in the content of another text; None: nothing. Where a file lies does not count."""
+        if self.sha256 == other.sha256:
+            return None
+        sums = [[source.sha256 for source in text.sources] for text in (self, other)]
+        if sorted(sums[0]) == sorted(sums[1]):
+            return f"its files came in another order: {', '.join(repr(source.path) for source in self.sources)}"
+        if len(self.sources) == len(other.sources):
+            for then, now in zip(self.sources, other.sources, strict=True):
+                if then.sha256 != now.sha256:
+                    changed = f"{now.characters:,} characters, {then.characters:,} then"
+                    same = "as many characters, but others"
+                    what = same if now.characters == then.characters else changed
+                    return f"{now.path!r} now holds {what}" + (f" in {then.path!r}" if then.path != now.path else "")
+        return (
+            f"{other.characters:,} characters from {len(other.sources)} files now, {self.characters:,} from "
+            f"{len(self.sources)} then"
+        )
+
+
+@dataclass(frozen=True)
 class Corpus:
-    """A text as ids, and what must be known to recognise it."""
+    """A text as ids."""
 
     ids: Ids  # [characters kept]
     vocabulary: Vocabulary
-    sha256: str  # of the text's UTF-8 bytes, `limit_chars` applied
-    characters: int  # read, skipped ones included
-    sources: tuple[str, ...]
+    text: TextRecord
 
 
 def load_corpus(
@@ -44,6 +80,7 @@ def load_corpus(
     vocabulary: str | Vocabulary = "corpus",
     unknown: str = "error",
     limit_chars: int | None = None,
+    expected: TextRecord | None = None,
 ) -> Corpus:
     """Read texts as one and encode it.
 
@@ -52,18 +89,30 @@ def load_corpus(
     vocabulary: "corpus" (the text's own characters), "printable" (string.printable) or a Vocabulary.
     unknown: what to do with characters outside the vocabulary, "error" or "skip".
     limit_chars: read only so many characters.
+    expected: the text that it must be.
 
-    Raises TextError for a text that can't be read, is empty or has unknown characters.
+    Raises TextError for a text that can't be read, is empty, is not the expected one or has unknown characters.
     """
     names = tuple(str(source) for source in sources)
     text = _Text(names, limit_chars)
     counts = np.zeros(CODE_POINTS, dtype=np.int64)
     digest = hashlib.sha256()
-    for block in text.blocks():
+    digests, lengths = [hashlib.sha256() for _ in names], [0] * len(names)
+    for number, block in text.numbered_blocks():
         data = block.encode()
         counted = _count_ascii(data) if block.isascii() else np.bincount(code_points(block))
         counts[: len(counted)] += counted
         digest.update(data)
+        if number is not None:
+            digests[number].update(data)
+            lengths[number] += len(block)
+    sums = (each.hexdigest() for each in digests)
+    record = TextRecord(tuple(map(Source, map(_absolute, names), sums, lengths)), digest.hexdigest(), int(counts.sum()))
+    if expected and (difference := expected.difference(record)):
+        raise TextError(
+            f"the text is not the one this run learns from: {difference}. Give the same text, or begin another run with "
+            "--init-from."
+        )
     if not counts.any():
         raise TextError(f"{text.title} is empty: there is nothing to learn from")
     if vocabulary == "corpus":
@@ -73,7 +122,10 @@ def load_corpus(
     elif isinstance(vocabulary, str):
         raise ConfigError(f"vocabulary must be one of {VOCABULARIES}, got {vocabulary!r}")
     present = "".join(map(chr, np.flatnonzero(counts)))
-    known = vocabulary.encode(present, unknown)
+    try:
+        known = vocabulary.encode(present, unknown)
+    except TextError as error:
+        raise TextError(f"{text.title} has {error}") from error
     kept = int(counts[vocabulary.code_points[known]].sum())
     ids = np.empty(kept, dtype=vocabulary.dtype)
     position = 0
@@ -83,7 +135,11 @@ def load_corpus(
         position += len(encoded)
     if position != kept:
         raise TextError(f"{text.title} changed while it was read; start again")
-    return Corpus(ids, vocabulary, digest.hexdigest(), int(counts.sum()), names)
+    return Corpus(ids, vocabulary, record)
+
+
+def _absolute(name: str) -> str:
+    return name if name == STANDARD_INPUT else str(Path(name).resolve())
 
 
 def _count_ascii(data: bytes) -> npt.NDArray[np.int64]:
@@ -122,25 +178,30 @@ class _Text:
 
     def blocks(self) -> Iterator[str]:
         """The text in pieces, cut at `limit_chars`."""
+        return (block for _, block in self.numbered_blocks())
+
+    def numbered_blocks(self) -> Iterator[tuple[int | None, str]]:
+        """The pieces with the number of the source that each is from; None for what stands between sources."""
         left = self.limit_chars
-        for block in self._all_blocks():
+        for number, block in self._all_blocks():
             if left is not None and left <= len(block):
-                yield block[:left]
+                yield number, block[:left]
                 return
             left = left and left - len(block)
-            yield block
+            yield number, block
 
-    def _all_blocks(self) -> Iterator[str]:
+    def _all_blocks(self) -> Iterator[tuple[int | None, str]]:
         if not self.sources:
-            yield built_in_text()
+            yield None, built_in_text()
             return
         last = "\n"
-        for source in self.sources:
-            for number, block in enumerate(self._source(source)):
-                if number == 0 and last != "\n":
-                    yield "\n"
-                yield block
-                last = block[-1]
+        for number, source in enumerate(self.sources):
+            begins = True
+            for block in self._source(source):
+                if begins and last != "\n":
+                    yield None, "\n"
+                yield number, block
+                begins, last = False, block[-1]
 
     def _source(self, source: str) -> Iterable[str]:
         if source != STANDARD_INPUT:
@@ -152,7 +213,7 @@ class _Text:
 
 def _file_blocks(path: str) -> Iterator[str]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield from _decode(file, repr(path))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why = reason(error) if isinstance(error, OSError) else str(error)
@@ -170,9 +231,10 @@ def _decode(file: BinaryIO, name: str) -> Iterator[str]:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             bad = error.object[error.start]
+            guess = "UTF-16" if offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
             raise TextError(
                 f"{name} is not UTF-8: byte {offset - held + error.start} is 0x{bad:02X}. Convert it first, for example "
-                "with: iconv -f LATIN1 -t UTF-8"
+                f"with: iconv -f {guess} -t UTF-8"
             ) from None
         offset += len(data)
         if first and block:

@@ -3,7 +3,8 @@
 CharRNNError            a mistake the caller can mend; the command shows its message as one line
 ├── ConfigError         settings that are out of range or contradict each other
 ├── TextError           a text that can't be read, encoded or cut into windows
-└── CheckpointError     a checkpoint or a run's folder that is missing or can't be used
+├── CheckpointError     a checkpoint or a run's folder that is missing or can't be used
+└── DivergedError       a run whose losses are no numbers any more
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class TextError(CharRNNError):
 
 class CheckpointError(CharRNNError):
     """A checkpoint or a run's folder is missing, incomplete or of another shape."""
+
+
+class DivergedError(CharRNNError):
+    """Losses or gradients are not finite, step after step."""
 
 
 def describe_character(character: str) -> str:

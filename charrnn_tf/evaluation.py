@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +60,10 @@ def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", windo
     return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown), window=window)
 
 
+class StoppedError(Exception):
+    """An evaluation was asked to end before its end."""
+
+
 class Streams(NamedTuple):
     """Parts of a text that are read side by side, each from a zero state."""
 
@@ -81,21 +85,28 @@ class Evaluator:
         self._score = tf.function(self._score_window, autograph=False, reduce_retracing=True)
         self.model = model
 
-    def evaluate(self, ids: Ids, most_streams: int | None = None, window: int = 0) -> Evaluation:
-        """Nats a character of ids [characters]; with `most_streams=1` in a single pass, with a window in cold windows."""
+    def evaluate(
+        self, ids: Ids, most_streams: int | None = None, window: int = 0, stopped: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
+        """Nats a character of ids [characters]; with `most_streams=1` in a single pass, with a window in cold windows.
+
+        stopped: asked between the compiled calls; once it answers True, StoppedError is raised.
+        """
         targets = len(ids) - 1
         if targets < 1:
             raise TextError("the text has fewer than two characters that the model knows: there is nothing to score")
         most = most_streams or MOST_STREAMS
         groups = _cold_windows(targets, window, most) if window else [_streams(targets, most)]
-        total = sum(self._score_streams(ids, streams) for streams in groups)
+        total = sum(self._score_streams(ids, streams, stopped) for streams in groups)
         return Evaluation(total / targets, targets)
 
-    def _score_streams(self, ids: Ids, streams: Streams) -> float:
+    def _score_streams(self, ids: Ids, streams: Streams, stopped: Callable[[], bool]) -> float:
         """Nats of streams read side by side, summed."""
         state = zero_state(self.config, len(streams.starts))
         total = 0.0
         for begin in range(0, streams.length, STEPS):
+            if stopped():
+                raise StoppedError
             count = min(STEPS, streams.length - begin)
             window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
             weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)

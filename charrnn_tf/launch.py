@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import runtime
+from . import estimate, runtime
 from .config import BUDGETS, MODEL_OPTIONS, RESUMABLE, ModelConfig, TrainConfig, split
 from .corpus import STANDARD_INPUT, load_corpus
 from .errors import ConfigError, TextError
-from .recipe import settings_for
-from .record import CONFIG, Record, TextRecord, latest_checkpoint, read_record
+from .recipe import FOR_ADAM, settings_for
+from .record import CONFIG, Record, find_record, list_checkpoints
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -38,34 +40,47 @@ def begin(
         unknown=train_config.unknown,
         limit_chars=train_config.limit_chars,
     )
-    chosen = _choose(train_config, len(corpus.ids), asked, initial is not None) if by_rule else {}
+    chosen = _choose(train_config, len(corpus.ids), asked, initial and initial[1].model) if by_rule else {}
     model_settings, train_settings = split({**chosen, **asked})
     train_config = TrainConfig(**train_settings)
     model_config = initial[1].model if initial else ModelConfig(vocab_size=len(corpus.vocabulary), **model_settings)
-    sources = tuple(source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in text)
+    _check_room(model_config, train_config, directory)
     _start_tensorflow(train_config)
     from .training import Trainer
 
-    trainer = Trainer(
-        model_config, train_config, corpus.vocabulary, corpus.ids, directory,
-        overwrite=overwrite, init_from=initial and initial[0], started=started,
-        text=TextRecord(sources, corpus.sha256, corpus.characters),
-    )  # fmt: skip
+    shown = ", ".join(map(repr, text)) or "the built-in corpus"
+    with _named(f"{shown} (--limit-chars {train_config.limit_chars})" if train_config.limit_chars else shown):
+        trainer = Trainer(
+            model_config, train_config, corpus.vocabulary, corpus.ids, directory,
+            overwrite=overwrite, init_from=initial and initial[0], started=started, text=corpus.text,
+        )  # fmt: skip
     return trainer, chosen
 
 
-def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], has_model: bool) -> dict[str, Any]:
+@contextmanager
+def _named(title: str) -> Iterator[None]:
+    """Begin what is said of a text with its name."""
+    try:
+        yield
+    except TextError as error:
+        raise TextError(f"{title}: {error}") from error
+
+
+def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], model: ModelConfig | None) -> dict[str, Any]:
     """What the recipe sets beyond what is asked for; a model that there is already keeps its shape and dropout."""
     budget = train_config.with_budget(characters)
     trained_on = characters - int(characters * train_config.validation_fraction)
-    chosen = settings_for(trained_on, seconds=budget.max_seconds, epochs=budget.epochs, max_steps=budget.max_steps)
-    return {name: value for name, value in chosen.items() if name not in asked and not (has_model and name in MODEL_OPTIONS)}
+    width = model.hidden_size if model else asked.get("hidden_size")
+    chosen = settings_for(
+        trained_on, seconds=budget.max_seconds, epochs=budget.epochs, max_steps=budget.max_steps, hidden_size=width
+    )
+    fixed = {*asked, *(MODEL_OPTIONS if model else ()), *(() if train_config.optimizer == "adam" else FOR_ADAM)}
+    return {name: value for name, value in chosen.items() if name not in fixed}
 
 
 def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_settings: dict[str, Any]) -> tuple[Path, Record]:
     """The path and the record of the checkpoint to begin with; of its model's shape only dropout may change."""
-    path = _initial_path(init_from)
-    record = read_record(path)
+    path, record = _initial(init_from)
     for name, value in model_settings.items():
         if name not in ("dropout", "init") and value != getattr(record.model, name):
             raise ConfigError(
@@ -78,15 +93,16 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
     return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
 
 
-def _initial_path(init_from: str) -> Path:
-    """The checkpoint that a path of a checkpoint or of a run's folder means."""
+def _initial(init_from: str) -> tuple[Path, Record]:
+    """The checkpoint that a path of a checkpoint or of a run's folder means, and its record."""
     path = Path(init_from)
-    return (path if os.path.isfile(path / CONFIG) else latest_checkpoint(path)).resolve()
+    path, record = find_record(path) if os.path.isfile(path / CONFIG) else find_record("latest", path)
+    return path.resolve(), record
 
 
 def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, started: float) -> Trainer:
     """A trainer that goes on with the run in a folder."""
-    record = read_record(latest_checkpoint(directory))
+    _, record = find_record("latest", directory)
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
     initial = str(Path(init_from).resolve()) if init_from else None
     if initial and initial == str(Path(record.init_from or "").parent):  # the folder that the checkpoint was in
@@ -100,27 +116,32 @@ def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_fr
     changes = {name: value for name, value in asked.items() if name in RESUMABLE}
     if any(budget in changes for budget in BUDGETS):
         changes = {**dict.fromkeys(BUDGETS), **changes}
-    if STANDARD_INPUT in record.text.sources and not text:
+    sources = [source.path for source in record.text.sources]
+    if STANDARD_INPUT in sources and not text:
         raise TextError("this run reads standard input: give its text again, with: charrnn-tf train - --resume")
     corpus = load_corpus(
-        text or record.text.sources,
+        text or sources,
         vocabulary=record.vocabulary,
         unknown=record.train.unknown,
         limit_chars=record.train.limit_chars,
+        expected=record.text,
     )
-    if corpus.sha256 != record.text.sha256:
-        raise TextError(
-            f"the text is not the one this run learns from: {corpus.characters:,} characters now, "
-            f"{record.text.characters:,} then, or others. Give the same text, or begin another run with --init-from."
-        )
     train_config = dataclasses.replace(record.train, **changes)
+    _check_room(record.model, train_config, directory, there=len(list_checkpoints(directory)))
     _start_tensorflow(train_config)
     from .training import Trainer
 
     return Trainer(
         record.model, train_config, record.vocabulary, corpus.ids, directory,
-        resume=True, text=record.text, init_from=record.init_from, started=started,
+        resume=True, text=corpus.text, init_from=record.init_from, started=started,
     )  # fmt: skip
+
+
+def _check_room(model_config: ModelConfig, train_config: TrainConfig, directory: str, there: int = 0) -> None:
+    """Refuse what the machine has no memory or no disk for."""
+    smaller = "Use a smaller --hidden-size, --batch-size, --num-steps, --num-layers or --embedding-size."
+    estimate.check_memory(estimate.training_memory(model_config, train_config), smaller)
+    estimate.check_disk(estimate.disk(model_config, train_config, there), directory)
 
 
 def _option(name: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .errors import CheckpointError, reason
 
@@ -18,7 +21,7 @@ class Row:
     step: int
     epoch: float  # passes over the training part done
     seconds: float  # wall time of the command, over all resumes
-    train_loss: float  # mean since the row before, dropout on
+    train_loss: float | None  # mean since the row before, dropout on; None: no step was taken
     validation_loss: float | None
     learning_rate: float
     chars_per_second: float  # training steps only
@@ -32,32 +35,47 @@ class MetricsFile:
 
     def __init__(self, path: Path, keep_to_step: int) -> None:
         """Keep the rows up to a step and drop those after it, which a resumed run writes anew; 0 begins an empty file."""
-        kept = [row for row in read_rows(path) if row.step <= keep_to_step] if keep_to_step and path.exists() else []
-        beside = path.with_name(f".{path.name}.partial")
-        try:
-            with open(beside, "w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, kept)])
-            beside.replace(path)
-            self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (open as long as the run)
-        except OSError as error:
-            raise CheckpointError(f"can't write {str(path)!r}: {reason(error)}") from error
         self._path = path
+        self._rows = [row for row in read_rows(path) if row.step <= keep_to_step] if keep_to_step and path.exists() else []
+        self._file: IO[str] | None = None
+        self.write_anew()
+
+    def write_anew(self) -> None:
+        """Write the whole file, and leave it open for more rows."""
+        beside = self._path.with_name(f".{self._path.name}.partial")
+        self.close()
+        with self._errors():
+            with open(beside, "w", encoding="utf-8", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, self._rows)])
+            beside.replace(self._path)
+            self._file = open(self._path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (open as long as the run)
 
     def append(self, row: Row) -> None:
         """Write a row and see it on its way to the disk."""
-        try:
+        assert self._file
+        self._rows.append(row)
+        with self._errors():
             csv.writer(self._file, lineterminator="\n").writerow(_cells(row))
             self._file.flush()
-        except OSError as error:
-            raise CheckpointError(f"can't write {str(self._path)!r}: {reason(error)}") from error
 
     def to_disk(self) -> None:
         """Make sure that all rows are on the disk."""
-        os.fsync(self._file.fileno())
+        assert self._file
+        with self._errors():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file:
+            with suppress(OSError):  # a row that the disk had no room for, and that was told already
+                self._file.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(f"can't write {str(self._path)!r}: {reason(error)}") from error
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -72,6 +72,22 @@ class StepsOrEpoch(click.ParamType[int | str]):
         return int(click.IntRange(min=1).convert(value, param, ctx))
 
 
+class FilePath(click.Path):
+    """The path of a file or folder; of one that TensorFlow writes, its name must be UTF-8."""
+
+    def __init__(self, written: bool = False) -> None:
+        super().__init__()
+        self._written = written
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what no file can be called."""
+        if "\0" in value:
+            self.fail(f"{value!r} holds a NUL, which no name of a file does", param, ctx)
+        if self._written and any("\ud800" <= character <= "\udfff" for character in value):
+            self.fail(f"{value!r} is not UTF-8, as TensorFlow needs what it writes to be called", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _default(name: str) -> Any:
     for kind in (ModelConfig, TrainConfig):
         for field in dataclasses.fields(kind):
@@ -122,6 +138,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 UNSET = {
     "hidden_size": "256 to 512, by text and budget", "dropout": "0 to 0.5, by text and budget",
     "weight_dropout": "0 to 0.5, by text and budget", "batch_size": "32, less for short texts",
+    "learning_rate": "0.02 for Adam, less for wide networks", "clip_norm": "0.1 for Adam",
     "precision": "bfloat16 where the processor has it", "limit_chars": "all",
     "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
     "save_every": "about once a minute", "validate_every": "an epoch or 1,000, less for long texts",
@@ -148,7 +165,11 @@ def setting_options(command: Command) -> Command:
 def checkpoint_dir_option(command: Command) -> Command:
     """The folder of a run."""
     return click.option(
-        "--checkpoint-dir", default="checkpoints", show_default=True, help="Folder of the run and its checkpoints."
+        "--checkpoint-dir",
+        type=FilePath(written=True),
+        default="checkpoints",
+        show_default=True,
+        help="Folder of the run and its checkpoints.",
     )(command)
 
 

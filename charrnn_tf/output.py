@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,13 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
         yield lambda text: click.echo(text, nl=False)
         return
     target = Path(path)
-    special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
     try:
+        special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         beside = target if special else target.with_name(f".{target.name}.partial")
         try:
-            with open(beside, "w", encoding="utf-8", newline="") as file:
+            with open(beside, "w", encoding="utf-8", newline="", opener=_without_waiting) as file:
                 yield lambda text: (file.write(text), None)[1]
             if not special:
                 beside.replace(target)
@@ -38,6 +39,13 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
                 beside.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe only where somebody reads it, and otherwise fails at once."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:

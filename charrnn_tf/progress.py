@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
+import sys
+from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,7 +25,7 @@ class TrainDisplay:
 
     def __init__(self, trainer: Trainer, quiet: bool) -> None:
         self._trainer = trainer
-        self._console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = Console(file=cast(IO[str], _Outlived(sys.stderr)), quiet=quiet, highlight=False, soft_wrap=True)
         self._validation = ""
         self._calls = 0
         self._bar = Progress(
@@ -76,14 +80,14 @@ class TrainDisplay:
                 "--max-seconds."
             )
 
-    def progress(self, step: int, loss: float, chars_per_second: float) -> None:
+    def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Move the living line on."""
         trainer = self._trainer
         self._calls += 1
         if self._calls == CALLS_TO_BELIEVE:
             self.say(f"Expected to end after {_duration(self._expected(chars_per_second))}.")
         epoch = trainer.step / trainer.steps_per_epoch
-        line = f"epoch {epoch:.2f} step {step:,} loss {loss:.3f}{self._validation} {chars_per_second:,.0f} char/s"
+        line = f"epoch {epoch:.2f} step {step:,} loss {_loss(loss, 3)}{self._validation} {chars_per_second:,.0f} char/s"
         self._bar.update(self._task, description=line, completed=trainer.fraction_done)
 
     def row(self, row: Row) -> None:
@@ -91,7 +95,7 @@ class TrainDisplay:
         if row.validation_loss is not None:
             self._validation = f" validation {row.validation_loss:.3f}"
         shown = "" if row.validation_loss is None else f"  validation {row.validation_loss:.4f}"
-        line = f"step {row.step:>7,}  epoch {row.epoch:7.2f}  loss {row.train_loss:.4f}{shown}"
+        line = f"step {row.step:>7,}  epoch {row.epoch:7.2f}  loss {_loss(row.train_loss, 4)}{shown}"
         self.say(f"{line}  {row.chars_per_second:,.0f} char/s  {_duration(row.seconds)}")
 
     def sample(self, step: int, text: str) -> None:
@@ -121,6 +125,44 @@ class TrainDisplay:
         if trainer.total_steps is not None:
             ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
         return min(end for end in ends if end is not None)
+
+
+class _Outlived(io.TextIOBase):
+    """A stream that the run outlives: when nothing takes what is written any more, it is lost without an error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with suppress(OSError), open(os.devnull, "w", encoding="utf-8") as nothing:
+            os.dup2(nothing.fileno(), self._stream.fileno())
+
+
+def _loss(loss: float | None, digits: int) -> str:
+    return "-" if loss is None else f"{loss:.{digits}f}"
 
 
 def _nats(loss: float) -> str:

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .config import ModelConfig, TrainConfig, check_number, check_whole, from_json
+from .corpus import Source, TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
 from .vocabulary import Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
-FORMAT = 1
+REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # what another of the same step is about to replace
+Result = TypeVar("Result")
+FORMAT = 2
+SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS = "config.json", "variables", "SHA256SUMS"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
-
-
-@dataclass(frozen=True)
-class TextRecord:
-    """Which text a run learns from."""
-
-    sources: tuple[str, ...]  # absolute paths, or "-"; none: the built-in corpus
-    sha256: str  # of the text's UTF-8 bytes
-    characters: int
 
 
 @dataclass(frozen=True)
@@ -58,49 +55,121 @@ class Record:
         return f"i{self.step}_l{self.model.hidden_size}"
 
 
+@functools.cache
+def warn(message: str) -> None:
+    """Tell what is no error, on standard error where no logging is set up; each message once."""
+    logging.getLogger("charrnn_tf").warning("Warning: %s", message)
+
+
 def list_checkpoints(directory: str | Path) -> list[Path]:
-    """The folder's checkpoints, by iteration. Raises CheckpointError where there is no such folder."""
+    """The folder's checkpoints, by iteration. Raises CheckpointError where there is no such folder.
+
+    One that was about to be replaced when its run was killed is where the run put it aside.
+    """
     directory = Path(directory)
     try:
-        found = [path for path in directory.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
+        found = {path.name: path for path in directory.iterdir() if path.is_dir()}
     except OSError as error:
         raise CheckpointError(f"no checkpoints in {str(directory)!r}: {reason(error)}. {TRAIN_HINT}") from error
-    return sorted(found, key=iteration)
+    kept = [path for name, path in found.items() if NAME.fullmatch(name)]
+    aside = [path for name, path in found.items() if (old := REPLACED.fullmatch(name)) and old[1] not in found]
+    return sorted(kept + aside, key=iteration)
 
 
 def iteration(path: Path) -> int:
     """The step in a checkpoint's name."""
-    return int(NAME.fullmatch(path.name)[1])  # type: ignore[index]
+    return int(NAME.search(path.name)[1])  # type: ignore[index]
+
+
+def shown_name(path: Path) -> str:
+    """A checkpoint's name, also of one that was put aside to be replaced."""
+    return NAME.search(path.name)[0]  # type: ignore[index]
 
 
 def latest_checkpoint(directory: str | Path = "checkpoints") -> Path:
-    """The checkpoint with the highest iteration. Raises CheckpointError where there is none."""
+    """The checkpoint with the highest iteration that is whole. Raises CheckpointError where there is none."""
     return find("latest", directory)
 
 
 def find(which: str | Path, directory: str | Path = "checkpoints") -> Path:
     """A checkpoint by "latest", "best" (the lowest validation loss), its name in the folder, or its path.
 
-    Raises CheckpointError naming what there is.
+    Of those that are damaged "latest" and "best" say so and take another. Raises CheckpointError naming what there is.
     """
+    return find_record(which, directory)[0]
+
+
+def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tuple[Path, Record]:
+    """What `find` finds, and its record."""
     path = Path(which)
     if os.path.isfile(path / CONFIG) and str(which) not in ("latest", "best"):
-        return path
+        return path, read_record(path)
     if path.name == VARIABLES and os.path.isfile(path.parent / CONFIG):  # as tf.train.latest_checkpoint gives it
-        return path.parent
-    found = list_checkpoints(directory)
-    if not found:
-        raise CheckpointError(f"no checkpoints in {str(directory)!r}. {TRAIN_HINT}")
-    if str(which) == "latest":
-        return found[-1]
-    if str(which) == "best":
-        return best({path: read_record(path) for path in found})
+        return path.parent, read_record(path.parent)
+    while found := list_checkpoints(directory):
+        if str(which) not in ("latest", "best"):
+            return _named(str(which), found, directory)
+        records = read_records(reversed(found), only_first=str(which) == "latest")
+        if records:  # else a run that trains has removed them all meanwhile
+            path = best(records) if str(which) == "best" else next(iter(records))
+            return path, records[path]
+    raise CheckpointError(f"no checkpoints in {str(directory)!r}. {TRAIN_HINT}")
+
+
+def _named(which: str, found: list[Path], directory: str | Path) -> tuple[Path, Record]:
     for candidate in found:
-        if candidate.name == str(which):
-            return candidate
-    names = ", ".join(candidate.name for candidate in found[-5:])
+        if shown_name(candidate) == which:
+            return candidate, read_record(candidate)
+    names = ", ".join(map(shown_name, found[-5:]))
     more = f"{len(found) - 5} older and " if len(found) > 5 else ""
-    raise CheckpointError(f"no checkpoint {str(which)!r} in {str(directory)!r}; found: {more}{names}. {TRAIN_HINT}")
+    raise CheckpointError(f"no checkpoint {which!r} in {str(directory)!r}; found: {more}{names}. {TRAIN_HINT}")
+
+
+def read_records(paths: Iterable[Path], only_first: bool = False) -> dict[Path, Record]:
+    """The records of those checkpoints that are whole, or of the first such; a warning tells what is wrong with another.
+
+    Those that a run removes meanwhile are left out. Raises CheckpointError where some are there and none is whole.
+    """
+    records: dict[Path, Record] = {}
+    problems = []
+    for path in paths:
+        before = identity(path)
+        try:
+            records[path] = read_record(path)
+        except CheckpointError as error:
+            if before and before == identity(path):
+                problems.append(error)
+            continue
+        if only_first:
+            break
+    if problems and not records:
+        raise problems[0]
+    for problem in problems:
+        warn(str(problem))
+    if problems and only_first:
+        warn(f"taking {str(next(iter(records)))!r}, the newest that is whole.")
+    return records
+
+
+def read_found(which: str | Path, directory: str | Path, read: Callable[[Path], Result]) -> Result:
+    """What `read` makes of the path of a checkpoint; found again where a run that trains removed it meanwhile."""
+    while True:
+        path = find(which, directory)
+        before = identity(path)
+        try:
+            return read(path)
+        except CheckpointError:
+            if before and before == identity(path):
+                raise
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a folder from another that takes its name later; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def best(records: Mapping[Path, Record]) -> Path:
@@ -121,13 +190,13 @@ def read_record(path: str | Path) -> Record:
         data = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise CheckpointError(
-                f"{where} has format {data['format']!r}, this version reads {FORMAT}. Install a newer one."
+                f"{where} has format {data['format']!r}, this version reads {FORMAT}. Install the one that wrote it."
             )
         record = Record(
             model=from_json(ModelConfig, data["model"], where),
             train=from_json(TrainConfig, data["train"], where),
             vocabulary=Vocabulary(data["vocabulary"]),
-            text=TextRecord(tuple(data["text"]["sources"]), data["text"]["sha256"], data["text"]["characters"]),
+            text=_text(**data["text"]),
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
             versions=data["versions"],
@@ -143,6 +212,10 @@ def read_record(path: str | Path) -> Record:
         raise
     except (CharRNNError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where} is not the record of a checkpoint: {error}") from error
+
+
+def _text(sources: list[dict[str, Any]], sha256: str, characters: int) -> TextRecord:
+    return TextRecord(tuple(Source(**source) for source in sources), sha256, characters)
 
 
 def _check(record: Record) -> None:
@@ -166,8 +239,10 @@ def verify(path: Path) -> None:
                 raise CheckpointError(f"{str(path / name)!r} is damaged: its sum is not the one in {SUMS}. Use another one.")
         if not {CONFIG, *(file.name for file in path.glob(f"{VARIABLES}*"))} <= set(sums):
             raise CheckpointError(f"{str(path / SUMS)!r} is incomplete. Use another checkpoint.")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: {error.filename!r} is missing. Use another one.") from error
     except OSError as error:
-        raise CheckpointError(f"{str(path)!r} is damaged: {error.filename}: {reason(error)}. Use another one.") from error
+        raise CheckpointError(f"can't read {error.filename or str(path)!r}: {reason(error)}") from error
     except ValueError as error:
         raise CheckpointError(f"{str(path / SUMS)!r} is damaged: {error}. Use another checkpoint.") from error
 
@@ -193,7 +268,8 @@ def to_json(record: Record) -> str:
         "versions": versions(),
         "in_force": dict(record.in_force),
     }
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # of a file's name that is not UTF-8
 
 
 def _finite(loss: float | None) -> float | None:

@@ -1,28 +1,41 @@
-"""A run's folder: which checkpoints it keeps, and its metrics.csv."""
+"""A run's folder while it trains: locked against a second run, which checkpoints it keeps, its metrics.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from . import checkpoint, record
 from .checkpoint import INDEX, METRICS
 from .errors import CheckpointError, reason
 from .metrics import MetricsFile
-from .record import Record, iteration, list_checkpoints, read_record
+from .record import TRAIN_HINT, Record, identity, iteration, list_checkpoints, read_record, read_records, warn
+
+LOCK = ".lock"
 
 
 class RunDirectory:
     """The folder of one run while it trains."""
 
     def __init__(self, path: str | Path, keep: int, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder ready; raises CheckpointError where it holds a run and neither resume nor overwrite is given."""
+        """Make the folder ready.
+
+        Raises CheckpointError where it holds a run and neither resume nor overwrite is given, and while another run goes on.
+
+        With resume, `records` hold at least one checkpoint, or CheckpointError is raised; those that are damaged are put
+        aside under a name of their own, and a warning tells.
+        """
         self.path = Path(path)
         self._keep = keep
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
+        self._metrics: MetricsFile | None = None
+        if resume and not list_checkpoints(self.path):
+            raise CheckpointError(f"no checkpoints in {str(self.path)!r}. {TRAIN_HINT}")
+        with self._locked(), self._errors():
             if overwrite:
                 checkpoint.remove_run(self.path)
             elif not resume and any(self._signs_of_a_run()):
@@ -31,14 +44,47 @@ class RunDirectory:
                     "another --checkpoint-dir."
                 )
             checkpoint.clean(self.path)
+            found = list_checkpoints(self.path)
+            self.records = read_records(found)
+            for damaged in sorted(set(found) - set(self.records)):
+                checkpoint.put_aside(damaged)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One run at a time: the system frees the lock when a process ends, however it ends."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a folder that was removed, or that may not be written to any more
+                (self.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it then notices
+            self._lock.release()
+
+    def _acquire(self) -> None:
+        with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        self._locked_file = identity(self.path / LOCK)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout:
+            raise CheckpointError(
+                f"another run is writing to {str(self.path)!r}. Wait for it, stop it, or use another --checkpoint-dir."
+            ) from None
         except OSError as error:
             raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
-        self.records = {path: read_record(path) for path in list_checkpoints(self.path)}
-        self._metrics: MetricsFile | None = None
 
     def _signs_of_a_run(self) -> list[Path]:
         files = [self.path / name for name in (METRICS, INDEX)]
         return [file for file in files if file.exists()] + list_checkpoints(self.path)
+
+    @property
+    def latest(self) -> Path:
+        """Of the saved, the one of the highest step."""
+        return max(self.records, key=iteration)
 
     @property
     def best(self) -> Record | None:
@@ -47,17 +93,32 @@ class RunDirectory:
         return found if found and found.validation_loss is not None else None
 
     @contextmanager
-    def metrics(self, step: int) -> Iterator[MetricsFile]:
-        """The metrics.csv of a run that goes on from a step, open until the run ends."""
-        self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
-        try:
-            yield self._metrics
-        finally:
-            self._metrics.close()
-            self._metrics = None
+    def open(self, step: int) -> Iterator[MetricsFile]:
+        """Lock the folder for a run that goes on from a step -> its metrics.csv.
+
+        Raises CheckpointError where another run writes to the folder, or has written since this one was prepared.
+        """
+        with self._locked():
+            if list_checkpoints(self.path) != sorted(self.records, key=iteration):
+                raise CheckpointError(f"another run has written to {str(self.path)!r} meanwhile. Start again.")
+            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
+            try:
+                yield self._metrics
+            finally:
+                self._metrics.close()
+                self._metrics = None
 
     def save(self, saved: Record, variables: dict[str, Any]) -> Path:
-        """Write a checkpoint, all rows before it being on the disk, and remove what need not be kept."""
+        """Write a checkpoint, all rows before it being on the disk, and remove what need not be kept.
+
+        A folder that was removed meanwhile is made again, with metrics.csv.
+        """
+        if self._metrics and identity(self.path / LOCK) != self._locked_file:
+            warn(f"{str(self.path)!r} was removed while the run writes to it, and is made again.")
+            self._lock.release(force=True)
+            self._acquire()
+            self._metrics.write_anew()
+            self.records = {path: left for path, left in self.records.items() if path.exists()}
         if self._metrics:
             self._metrics.to_disk()
         path = checkpoint.write(self.path, saved, variables)

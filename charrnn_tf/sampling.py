@@ -20,6 +20,7 @@ from .record import read_record
 from .vocabulary import Vocabulary
 
 CHUNK = 100  # characters between two prints
+MOST_OF_PRIME = 100_000  # characters that are read of a long prime, the last ones: what was before them leaves no trace
 SMALLEST, LARGEST = 1e-37, 1e38  # positive numbers that float32 holds in full precision
 
 
@@ -181,7 +182,7 @@ class Sampler:
             raise ConfigError(f"chunk must be at least 1, got {chunk}")
         if not -(2**63) <= seed < 2**63:
             raise ConfigError(f"seed must be a number of 64 bits, got {seed}")
-        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)
+        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
         return self._chunks(ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32), length, chunk, cuts, seed)
 
     def _chunks(

@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from .config import ModelConfig, TrainConfig
+from .config import LARGEST_RATE, ModelConfig, TrainConfig
 from .layers import PLAIN, Engine, State, Tensor, on_graphics_card
 from .model import build_model, character_losses, recurrent_layers, shard, state_names, weights, zero_state
 from .pace import most_steps
 from .runtime import has_bfloat16
+
+COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
+MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite: then the run ends
 
 
 class RunState:
@@ -35,6 +38,8 @@ class RunState:
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False)  # steps done
         self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)  # of the steps since the last row
         self.loss_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)  # of these, for a loss or gradient that is not finite
+        self.skipped_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def variables(self) -> dict[str, dict[str, Any]]:
         """All variables by name, as checkpoints hold them."""
@@ -43,7 +48,7 @@ class RunState:
             "weights": weights(self.model),
             "optimizer": {f"{n:03d}.{each.name}": each.value for n, each in enumerate(self.optimizer.variables)},
             "state": dict(zip(self.state_names, recurrent, strict=True)),
-            "counters": {"step": self.step, "loss_sum": self.loss_sum, "loss_steps": self.loss_steps},
+            "counters": {name: getattr(self, name) for name in COUNTERS},
         }
 
 
@@ -78,7 +83,7 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
         rate *= 0.5 * (1 + tf.cos(math.pi * tf.minimum(progress, 1.0)))
     elif config.schedule == "step":
         rate *= config.gamma ** tf.floor(step / (config.step_epochs * steps_per_epoch))
-    return tf.cast(rate, tf.float32)
+    return tf.cast(tf.minimum(rate, LARGEST_RATE), tf.float32)
 
 
 def begin_window(config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State]) -> list[State]:
@@ -151,20 +156,33 @@ def dropout_mask(shape: Tensor, rate: float, seed: Tensor) -> Tensor:
 
 def train_step(
     run: RunState, config: TrainConfig, rate: float, window: Tensor, state: list[State]
-) -> tuple[Tensor, list[State]]:
-    """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after."""
+) -> tuple[Tensor, list[State], Tensor]:
+    """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after, taken.
+
+    A step whose loss or gradient is not finite, or too large for the rate, is not taken: weights, optimizer and states stay
+    as they were.
+    """
     with tf.GradientTape() as tape:
-        loss, state = window_loss(run.model, config, rate, run.step, window, state, run.engine)
+        loss, after = window_loss(run.model, config, rate, run.step, window, state, run.engine)
     variables = run.model.trainable_variables
     gradients = tape.gradient(loss, variables)
+    norm = tf.linalg.global_norm(gradients)
+    taken = tf.math.is_finite(loss) & tf.math.is_finite(norm * run.optimizer.learning_rate)
     if config.clip_norm:
-        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm)
-    run.optimizer.apply(gradients, variables)
-    return loss, state
+        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, norm)
+
+    def update() -> Tensor:
+        run.optimizer.apply(gradients, variables)
+        return tf.constant(True)
+
+    tf.cond(taken, update, lambda: tf.constant(False))
+    return loss, tf.nest.map_structure(lambda new, old: tf.where(taken, new, old), after, state), taken
 
 
 def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig, steps_per_epoch: int) -> Any:
     """The function that trains on windows [n, B, T + 1], one step each, given the fraction of max_seconds used.
+
+    It returns early once `MOST_SKIPPED` steps in a row could not be taken.
 
     n is at most `pace.most_steps`. XLA compiles for one shape only: for it the windows are filled up to that many.
     """
@@ -173,14 +191,21 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
         def body(n: Tensor, state: Any) -> Any:
             state = begin_window(config, steps_per_epoch, run.step, state)
             run.optimizer.learning_rate.assign(learning_rate(config, steps_per_epoch, run.step, time_fraction))
-            loss, state = train_step(run, config, model_config.dropout, windows[n], state)
-            run.loss_sum.assign_add(tf.cast(loss, tf.float64))
+            loss, state, taken = train_step(run, config, model_config.dropout, windows[n], state)
+            skipped = tf.cast(~taken, tf.int64)
+            run.loss_sum.assign_add(tf.where(taken, tf.cast(loss, tf.float64), 0.0))
             run.loss_steps.assign_add(1)
+            run.skipped.assign_add(skipped)
+            run.skipped_in_a_row.assign((run.skipped_in_a_row + 1) * skipped)
             run.step.assign_add(1)
             return n + 1, state
 
         before = [tuple(part.value() for part in layer) for layer in run.recurrent]
-        _, after = tf.while_loop(lambda n, _: n < count, body, (0, before), parallel_iterations=1)
+
+        def goes_on(n: Tensor, _: Any) -> Tensor:
+            return (n < count) & (run.skipped_in_a_row < MOST_SKIPPED)
+
+        _, after = tf.while_loop(goes_on, body, (0, before), parallel_iterations=1)
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
             variable.assign(value)
 

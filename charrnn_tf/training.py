@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +16,17 @@ import tensorflow as tf
 from . import checkpoint
 from .batches import Streams
 from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
-from .errors import ConfigError, TextError
-from .evaluation import Evaluator
+from .corpus import TextRecord
+from .errors import ConfigError, DivergedError, TextError
+from .evaluation import Evaluator, StoppedError
 from .layers import on_graphics_card
 from .metrics import Row
 from .pace import Pace
-from .record import Record, TextRecord, latest_checkpoint, read_record
+from .record import Record, warn
 from .rundir import RunDirectory
 from .runtime import available_cores, default_shards, default_xla, in_force
 from .sampling import Sampler
-from .steps import RunState, compile_steps
+from .steps import MOST_SKIPPED, RunState, compile_steps
 from .vocabulary import Ids, Vocabulary
 
 SAVE_SECONDS = 60.0  # between two saves where no --save-every is given
@@ -33,8 +35,8 @@ SAVE_SECONDS = 60.0  # between two saves where no --save-every is given
 class Display(Protocol):
     """What a run tells whoever watches it, beside the rows that it yields."""
 
-    def progress(self, step: int, loss: float, chars_per_second: float) -> None:
-        """After each call of the compiled loop: the step reached, the mean loss since the last row."""
+    def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
+        """After each call of the compiled loop: the step reached, the mean loss since the last row, if a step was taken."""
 
     def sample(self, step: int, text: str) -> None:
         """A text written with the weights of this step."""
@@ -72,8 +74,6 @@ class Trainer:
         if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
             raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
         self._started = time.monotonic() if started is None else started
-        before = latest_checkpoint(directory) if resume else None
-        record = read_record(before) if before else None
         self.model_config = model_config
         self.vocabulary = vocabulary
         self.text = text or TextRecord((), "", len(ids))
@@ -81,9 +81,11 @@ class Trainer:
         training, self._validation = _hold_out(ids, train_config.validation_fraction)
         self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
+        self.directory = RunDirectory(directory, train_config.keep, resume=resume, overwrite=overwrite)
+        before = self.directory.latest if resume else None
+        record = self.directory.records[before] if before else None
         self.config = self._completed(train_config.with_budget(len(ids)), record)
         self._validate_every = self.config.validation_interval(self.steps_per_epoch)
-        self.directory = RunDirectory(directory, self.config.keep, resume=resume, overwrite=overwrite)
         self.state = RunState(model_config, self.config)
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
@@ -189,18 +191,21 @@ class Trainer:
         final = bool(begun) and (self._spent(pace) or (not int(self.state.loss_steps) and self.out_of_patience))
         if self._stop and not begun:
             return
-        with self.directory.metrics(begun) as metrics:
+        with self.directory.open(begun) as metrics:
             while True:
                 row = None
-                if self._row_due(final) and not self._stop:
-                    row = self._close_row(self._validate(pace) if self._validation_due(final) else None, pace)
+                row_due = self._row_due(final) and not self._stop
+                validation_loss = self._validate(pace) if row_due and self._validation_due(final) else None
+                if row_due and not self._stop:  # a stop meanwhile has ended the validation
+                    row = self._close_row(validation_loss, pace)
                     metrics.append(row)
                     yield row
                 improved = row is not None and self._improved(row.validation_loss)
                 if row and row.validation_loss is not None:
                     self.last_validation = row.validation_loss
                     final = final or (not improved and self.out_of_patience)
-                due = self.step > saved and (self._stop or self._save_due(saved_at))
+                stopping = self._stop  # looked at once: a signal may come at any moment
+                due = self.step > saved and (stopping or self._save_due(saved_at))
                 if due or improved or (final and row):
                     with pace.saving():
                         self._save(
@@ -211,19 +216,22 @@ class Trainer:
                 if (
                     display
                     and self.step > (begun if final else 0)
-                    and not self._stop
+                    and not stopping
                     and (final or self._every(self.config.sample_every))
                 ):
                     with pace.sampling():
                         for text in self._samples():
                             display.sample(self.step, text)
-                if final or self._stop:
+                if final or stopping:
                     return
+                if self._stop:
+                    continue
                 left = self._seconds_left(pace)
                 windows = self.streams.read(self.step, min(pace.steps(left), self._steps_to_event()))
                 with pace.training(len(windows)):
                     run_steps(windows, self._time_fraction(left))
                     final = self._spent(pace)
+                self._check_losses()
                 if display:
                     display.progress(self.step, self._mean_loss(), pace.chars_per_second)
 
@@ -272,14 +280,27 @@ class Trainer:
             best is None or best.validation_loss is None or validation_loss < best.validation_loss
         )
 
-    def _mean_loss(self) -> float:
-        return float(self.state.loss_sum) / max(int(self.state.loss_steps), 1)
+    def _check_losses(self) -> None:
+        """Raise DivergedError where no step was taken for long."""
+        if int(self.state.skipped_in_a_row) >= MOST_SKIPPED:
+            good = f"The checkpoints up to {self.directory.latest.name} are good. " if self.directory.records else ""
+            raise DivergedError(
+                f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {self.step:,}, at a "
+                f"learning rate of {float(self.state.optimizer.learning_rate):g}. {good}Begin again with a lower "
+                "--learning-rate, or with --clip-norm."
+            )
+
+    def _mean_loss(self) -> float | None:
+        taken = int(self.state.loss_steps) - int(self.state.skipped)
+        return float(self.state.loss_sum) / taken if taken else None
 
     def _close_row(self, validation_loss: float | None, pace: Pace) -> Row:
         """The row of this step; the mean of the losses begins anew."""
         self._train_loss = self._mean_loss()
-        self.state.loss_sum.assign(0.0)
-        self.state.loss_steps.assign(0)
+        if skipped := int(self.state.skipped):
+            warn(f"up to step {self.step:,}, {skipped} were skipped: their loss or gradient was not finite.")
+        for counter in (self.state.loss_sum, self.state.loss_steps, self.state.skipped):
+            counter.assign(tf.zeros_like(counter))
         row = Row(
             step=self.step,
             epoch=self.step / self.steps_per_epoch,
@@ -292,9 +313,11 @@ class Trainer:
         pace.new_row()
         return row
 
-    def _validate(self, pace: Pace) -> float:
-        with pace.validating():
-            return self._evaluator.evaluate(self._validation).nats_per_character
+    def _validate(self, pace: Pace) -> float | None:
+        """Nats a character of the validation part; None where the run was asked to stop meanwhile."""
+        with suppress(StoppedError), pace.validating():
+            return self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
+        return None
 
     def _samples(self) -> Iterator[str]:
         """Texts written with the weights as they are, one for each prime."""

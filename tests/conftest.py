@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from charrnn_tf.config import ModelConfig, TrainConfig
-from charrnn_tf.record import Record, TextRecord
+from charrnn_tf.corpus import Source, TextRecord
+from charrnn_tf.record import Record
 from charrnn_tf.vocabulary import Vocabulary
 
 # The same examples at every run, and no limit on the time of one: the first call of a TensorFlow function is slow.
@@ -100,7 +101,9 @@ def write_checkpoint(directory, *, step=1, characters="\n abc", cell="lstm", num
     model = ModelConfig(len(characters), cell=cell, hidden_size=8, num_layers=num_layers, init=init)
     train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed)
     fields = {"epoch": 0.5, "seconds": 1.25, "train_loss": 3.5, "validation_loss": None} | record
-    saved = Record(model, train, Vocabulary(characters), TextRecord(("-",), "0" * 64, 100), step, **fields)
+    saved = Record(
+        model, train, Vocabulary(characters), TextRecord((Source("-", "0" * 64, 100),), "0" * 64, 100), step, **fields
+    )
     run = RunState(model, train)
     run.step.assign(step)
     return checkpoint.write(directory, saved, run.variables())

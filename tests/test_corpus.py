@@ -65,7 +65,8 @@ def test_a_newline_comes_only_between_files_that_do_not_end_with_one(write, part
     assert load_text(*paths) == joined
     read = load_corpus(paths)
     assert read.vocabulary.decode(read.ids) == joined
-    assert read.sources == tuple(map(str, paths))
+    assert [source.path for source in read.text.sources] == list(map(str, paths))
+    assert sum(source.characters for source in read.text.sources) == sum(map(len, parts))
 
 
 def test_carriage_returns_are_kept(write):
@@ -86,7 +87,7 @@ def test_characters_cut_by_a_block_decode(write, monkeypatch, block_bytes):
     assert load_text(path, path) == f"{MIXED}\n{MIXED}"
     read = load_corpus([path])
     assert read.vocabulary.decode(read.ids) == MIXED
-    assert read.characters == len(MIXED)
+    assert read.text.characters == len(MIXED)
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -102,8 +103,8 @@ def test_ids_vocabulary_and_sum_are_those_of_the_text(tmp_path, text, block_byte
     assert read.vocabulary == vocabulary
     assert np.array_equal(read.ids, vocabulary.encode(text))
     assert read.ids.dtype == vocabulary.dtype
-    assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    assert read.characters == len(text)
+    assert read.text.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert read.text.characters == len(text)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4, 7, 1 << 22])
@@ -118,10 +119,10 @@ def test_characters_are_counted_and_encoded_as_plain_python_does(write, monkeypa
     places = {character: place for place, character in enumerate(sorted(set(text)))}
     assert read.vocabulary.characters == "".join(places)
     assert read.ids.tolist() == [places[character] for character in text]
-    assert read.characters == len(text)
+    assert read.text.characters == len(text)
     kept = load_corpus([write(text)], vocabulary=Vocabulary("nab"), unknown="skip")  # as many as were counted
     assert kept.ids.tolist() == ["nab".index(character) for character in text if character in "nab"]
-    assert kept.characters == len(text)
+    assert kept.text.characters == len(text)
 
 
 @given(st.binary(min_size=1, max_size=50).map(lambda data: bytes(byte % 128 for byte in data)))
@@ -140,8 +141,8 @@ def test_limit_chars_reads_the_first_characters(write, monkeypatch, limit, block
     assert load_text(*paths, limit_chars=limit) == expected
     read = load_corpus(paths, limit_chars=limit)
     assert read.vocabulary.decode(read.ids) == expected
-    assert read.sha256 == hashlib.sha256(expected.encode()).hexdigest()
-    assert read.characters == len(expected)
+    assert read.text.sha256 == hashlib.sha256(expected.encode()).hexdigest()
+    assert read.text.characters == len(expected)
 
 
 def test_limit_chars_of_nothing_is_refused(write):
@@ -153,8 +154,8 @@ def test_a_vocabulary_may_be_given_and_others_skipped(write):
     path = write("cab dé")
     read = load_corpus([path], vocabulary=Vocabulary("abc"), unknown="skip")
     assert read.ids.tolist() == [2, 0, 1]
-    assert (read.characters, read.vocabulary.characters) == (6, "abc")
-    assert read.sha256 == hashlib.sha256("cab dé".encode()).hexdigest()
+    assert (read.text.characters, read.vocabulary.characters) == (6, "abc")
+    assert read.text.sha256 == hashlib.sha256("cab dé".encode()).hexdigest()
 
 
 def test_the_printable_vocabulary(write):
@@ -165,7 +166,8 @@ def test_the_printable_vocabulary(write):
 
 def test_unknown_characters_are_refused_in_the_vocabularys_words(write):
     message = message_of([write("aé…a")], vocabulary="printable")
-    assert message.startswith("characters the model never saw: 'é' (U+00E9), '…' (U+2026).")
+    assert message.endswith("Leave them out, or use --unknown skip.")
+    assert " has characters the model never saw: 'é' (U+00E9), '…' (U+2026)." in message
 
 
 def test_another_vocabulary_is_refused_by_name(write):
@@ -241,7 +243,8 @@ def test_standard_input_serves_both_passes(feed, monkeypatch, block_bytes):
     feed(MIXED.encode())
     read = load_corpus(["-"])
     assert read.vocabulary.decode(read.ids) == MIXED
-    assert read.sources == ("-",)
+    assert [source.path for source in read.text.sources] == ["-"]
+    assert read.text.sources[0].sha256 == read.text.sha256
 
 
 def test_standard_input_stands_beside_files(feed, write):
@@ -267,8 +270,8 @@ def test_the_built_in_corpus_is_read_when_no_file_is_given():
     read = load_corpus()
     assert text == built_in_text() == load_text()
     assert np.array_equal(read.ids, read.vocabulary.encode(text))
-    assert read.sha256 == hashlib.sha256(text.encode()).hexdigest()
-    assert read.sources == ()
+    assert read.text.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert read.text.sources == ()
     assert load_text(limit_chars=50) == text[:50]
 
 

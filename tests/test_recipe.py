@@ -66,6 +66,18 @@ def test_weight_dropout_follows_where_the_passes_are_many():
     assert chosen == [0, 0, 0.05, 0.2, 0.4, 0.5, 0.5]
 
 
+@pytest.mark.parametrize(("width", "rate"), [(8, 0.02), (256, 0.02), (384, 0.016), (512, 0.014), (1024, 0.01)])
+def test_the_rate_falls_with_the_width(width, rate):
+    assert settings_for(10**6, hidden_size=width, **LAPTOP)["learning_rate"] == rate
+
+
+def test_a_given_width_sets_how_many_passes_there_are():
+    chosen = [settings_for(10**6, seconds=600, hidden_size=width, **LAPTOP) for width in (128, 256, 512, 1024)]
+    assert [each["hidden_size"] for each in chosen] == [128, 256, 512, 1024]
+    assert sorted((each["dropout"] for each in chosen), reverse=True) == [each["dropout"] for each in chosen]
+    assert chosen[0]["weight_dropout"] > chosen[3]["weight_dropout"]
+
+
 @pytest.mark.parametrize(
     ("characters", "batch_size"),
     [(65, 1), (500, 1), (1023, 1), (1024, 2), (8_191, 8), (8_192, 16), (16_384, 32), (10**9, 32)],
@@ -110,14 +122,16 @@ def test_the_choice_is_printed_and_saved(folder):
     assert {name: saved[name] for name in chosen} == chosen
     assert chosen["batch_size"] == 1
     line = re.search("^Chosen by the text's length, the budget and the machine: (.*). Options override it.$", shown, re.M)
-    assert line[1].startswith("hidden size 256, dropout 0.0, weight dropout 0.0, batch size 1, precision ")
+    assert line[1].startswith(
+        "hidden size 256, dropout 0.0, weight dropout 0.0, learning rate 0.02, clip norm 0.1, batch size 1, precision "
+    )
     assert line[1].endswith(f"{chosen['precision']}, validate every 1000")
 
 
 def test_options_and_files_override_the_choice(folder, tmp_path):
     (tmp_path / "run.toml").write_text("dropout = 0.25\n", encoding="utf-8")
     flags = ("--hidden-size", 8, "--batch-size", 2, "--precision", "float32", "--max-steps", 1)
-    flags += ("--validate-every", 5, "--weight-dropout", 0.1)
+    flags += ("--validate-every", 5, "--weight-dropout", 0.1, "--learning-rate", 0.001, "--clip-norm", 2)
     record, shown = train("--config", "run.toml", *flags)
     assert (record.model.hidden_size, record.model.dropout) == (8, 0.25)
     assert (record.train.batch_size, record.train.precision) == (2, "float32")
@@ -137,7 +151,13 @@ def test_a_model_that_there_is_keeps_its_shape_and_dropout(folder):
     train("--max-steps", 1, "--hidden-size", 8, "--dropout", 0.35, "--checkpoint-dir", "old")
     record, shown = train("--max-steps", 1, "--init-from", "old", "--checkpoint-dir", "new")
     assert (record.model.hidden_size, record.model.dropout, record.train.batch_size) == (8, 0.35, 1)
-    assert "the machine: weight dropout 0.0, batch size 1, precision" in shown
+    assert "the machine: weight dropout 0.0, learning rate 0.02, clip norm 0.1, batch size 1, precision" in shown
+
+
+def test_rate_and_clipping_are_chosen_for_adam_only(folder):
+    record, shown = train("--max-steps", 1, "--hidden-size", 8, "--optimizer", "sgd")
+    assert (record.train.learning_rate, record.train.clip_norm) == (0.004, 5.0)
+    assert "learning rate" not in shown
 
 
 def test_a_run_goes_on_with_what_was_chosen(folder, monkeypatch):
@@ -155,4 +175,4 @@ def test_without_a_budget_the_default_one_counts(folder, monkeypatch):
     )
     monkeypatch.setattr(runtime, "start", lambda *_: None)
     begin(("text.txt",), "run", {"hidden_size": 8}, None, False, 0.0, True)
-    assert seen == {"seconds": 60, "epochs": None, "max_steps": None}
+    assert seen == {"seconds": 60, "epochs": None, "max_steps": None, "hidden_size": 8}

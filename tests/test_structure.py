@@ -13,13 +13,13 @@ PACKAGE = Path(charrnn_tf.__file__).parent
 
 # A module imports only those before it.
 ORDER = (
-    "errors", "config", "vocabulary", "corpus", "batches", "metrics", "record", "runtime", "recipe", "peers", "layers",
-    "model", "checkpoint", "sampling", "evaluation", "export", "pace", "steps", "rundir", "training", "benchmark",
-    "progress", "options", "output", "launch", "cli",
+    "errors", "files", "config", "vocabulary", "corpus", "batches", "metrics", "record", "estimate", "runtime", "recipe",
+    "peers", "layers", "model", "checkpoint", "sampling", "evaluation", "export", "pace", "steps", "rundir", "training",
+    "benchmark", "progress", "options", "output", "launch", "cli",
 )  # fmt: skip
 LIGHT = (
-    "errors", "config", "vocabulary", "corpus", "batches", "metrics", "record", "runtime", "recipe", "peers", "options",
-    "output", "launch", "cli",
+    "errors", "files", "config", "vocabulary", "corpus", "batches", "metrics", "record", "estimate", "runtime", "recipe",
+    "peers", "options", "output", "launch", "cli",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras"}
 ONE_SYSTEM_ONLY = {
