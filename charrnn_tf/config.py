@@ -26,6 +26,7 @@ EPOCH = "epoch"  # an interval that follows the text instead of a number of step
 VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
 SECONDS_PER_MILLION_CHARACTERS = 600
 LARGEST_NUMBER = 1e300  # of any setting; above all not infinite
+MOST_LAYERS = 100
 LONGEST_SAMPLE = 1_000_000  # characters, of those written while training
 LARGEST_RATE = 1e6  # of learning: in float32 its updates stay finite
 LEAST_SECONDS, MOST_SECONDS = 60, 1620
@@ -46,6 +47,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
         check_whole(self, "embedding_size", least=0)
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError(f"num_layers must be at most {MOST_LAYERS}, got {self.num_layers:,}")
         check_number(self, "dropout", least=0, below=1)
         _choice(self, cell=CELLS, init=INITS)
 

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TEXT, write_checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
 
 from charrnn_tf import ModelConfig, TrainConfig, Vocabulary, build_model, checkpoint
 from charrnn_tf.config import CELLS
 from charrnn_tf.corpus import Source, TextRecord
 from charrnn_tf.errors import CheckpointError
 from charrnn_tf.metrics import COLUMNS, MetricsFile, Row, read_rows
-from charrnn_tf.record import Record, find, latest_checkpoint, list_checkpoints, read_record, versions
+from charrnn_tf.record import Record, find, iteration, latest_checkpoint, list_checkpoints, read_record, versions
 from charrnn_tf.rundir import RunDirectory
 from charrnn_tf.steps import RunState
 
@@ -386,6 +388,32 @@ def several(tmp_path_factory):
 def test_checkpoints_are_listed_by_iteration(several):
     assert [path.name for path in list_checkpoints(several)] == ["i2_l8", "i9_l8", "i10_l8", "i20_l8", "i100_l8"]
     assert list_checkpoints(str(several)) == list_checkpoints(several)
+
+
+@given(
+    known=st.lists(st.tuples(st.integers(0, 10**18), st.integers(1, 10**9)), unique_by=lambda name: name[0], max_size=6),
+    others=st.lists(st.from_regex(r"\.?i[0-9]{0,3}_?l?[0-9]{0,3}(\.[a-z]{1,8})?", fullmatch=True), max_size=6),
+)
+def test_names_of_checkpoints_are_told_from_others_and_come_in_order(tmp_path_factory, known, others):
+    directory = tmp_path_factory.mktemp("names")
+    names = {f"i{step}_l{hidden}" for step, hidden in known}
+    for name in {*names, *others} - {""}:
+        (directory / name).mkdir()
+    found = list_checkpoints(directory)
+    whole = [path.name for path in found if not path.name.startswith(".")]
+    assert set(whole) == names | {name for name in others if re.fullmatch(r"i[0-9]+_l[0-9]+", name)}
+    assert [iteration(path) for path in found] == sorted(iteration(path) for path in found)
+    assert all(path.name.endswith(".replaced") for path in found if path.name not in whole)
+
+
+@given(which=st.text(st.characters(exclude_categories=())))
+def test_whatever_is_asked_for_is_found_or_refused_in_our_words(several, which):
+    told = ""
+    try:
+        assert read_record(find(which, several))
+    except CheckpointError as error:
+        told = str(error)
+    assert not told or told.startswith(f"no checkpoint {which!r} in")
 
 
 @pytest.mark.parametrize(("which", "name"), [("latest", "i100_l8"), ("best", "i9_l8"), ("i10_l8", "i10_l8")])

@@ -1,6 +1,8 @@
 """What happens to machines while a run goes on: full disks, lost folders and rights, signals, a second run, odd numbers."""
 
 import csv
+import hashlib
+import json
 import os
 import pty
 import re
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import make_text
 
-from charrnn_tf import CharRNNError, ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary
+from charrnn_tf import CharRNNError, ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, evaluate
 from charrnn_tf.record import find, find_record, list_checkpoints, read_record
 
 TEXT = make_text(6000, seed=4)
@@ -196,6 +198,16 @@ def flip(path):
     path.write_bytes(data)
 
 
+def forge(path, **changes):
+    """Change config.json and make the sums right again."""
+    config = path / "config.json"
+    data = json.loads(config.read_text(encoding="utf-8"))
+    before = hashlib.sha256(config.read_bytes()).hexdigest()
+    config.write_text(json.dumps(data | changes), encoding="utf-8")
+    sums = (path / "SHA256SUMS").read_text(encoding="utf-8")
+    (path / "SHA256SUMS").write_text(sums.replace(before, hashlib.sha256(config.read_bytes()).hexdigest()), encoding="utf-8")
+
+
 DAMAGE = {
     "a flipped bit": lambda path: flip(path / "variables.data-00000-of-00001"),
     "a truncated file": lambda path: os.truncate(path / "variables.index", 30),
@@ -203,6 +215,9 @@ DAMAGE = {
     "no sums": lambda path: (path / "SHA256SUMS").unlink(),
     "no JSON": lambda path: (path / "config.json").write_text("{"),
     "no config": lambda path: (path / "config.json").unlink(),
+    "a newer version": lambda path: forge(path, format=99),
+    "absurd values": lambda path: forge(path, counters={"step": -1, "epoch": 1e400, "seconds": 0}),
+    "settings of nothing": lambda path: forge(path, model=None),
 }
 
 
@@ -227,6 +242,15 @@ def test_best_leaves_out_what_is_damaged(made, damage, caplog):
     DAMAGE[damage](best)
     assert find("best", made) not in (best, None)
     assert best.name in caplog.text
+
+
+def test_a_config_of_another_model_is_refused_in_a_line(made):
+    [path] = [path for path in list_checkpoints(made) if path.name == "i20_l8"]
+    model = json.loads((path / "config.json").read_text(encoding="utf-8"))["model"]
+    forge(path, model={**model, "hidden_size": 9})
+    for use in (Sampler.from_checkpoint, lambda path: evaluate(path, TEXT)):
+        with pytest.raises(CharRNNError, match=r"i20_l8' does not fit its own record: "):
+            use(path)
 
 
 def test_where_all_are_damaged_the_newest_is_told(made):
