@@ -398,6 +398,22 @@ def test_a_signal_saves_and_stops_within_two_seconds_even_in_a_validation(tmp_pa
     assert all(row[0] != "20" for row in rows(tmp_path / "run"))
 
 
+def test_a_stop_in_the_middle_of_a_validation_changes_nothing(tmp_path, monkeypatch):
+    run = trainer(tmp_path / "run", small())
+    evaluate_all = run._evaluator.evaluate
+
+    def interrupted(ids, stopped):
+        run.stop()
+        return evaluate_all(ids, stopped=stopped)
+
+    monkeypatch.setattr(run._evaluator, "evaluate", interrupted)
+    assert [row.step for row in run.run()] == [5]
+    assert read_record(find("latest", tmp_path / "run")).step == 10
+    assert list(trainer(tmp_path / "run", small(), resume=True).run())
+    list(trainer(tmp_path / "whole", small()).run())
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_a_second_interrupt_does_not_wait(text, tmp_path):
     process = start("train", text, *SETTINGS, "--max-steps", "1000000", "--checkpoint-dir", tmp_path / "run")
