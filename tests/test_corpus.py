@@ -211,10 +211,10 @@ def test_a_name_no_file_can_have_is_an_error_of_ours():
 
 
 def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(corpus, "open", refuse, raising=False)
+    monkeypatch.setattr(corpus, "open_file", refuse)
     assert message_of([write("a", "secret.txt")]).endswith("secret.txt': permission denied")
 
 
