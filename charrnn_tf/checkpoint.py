@@ -62,14 +62,17 @@ def write(
     except (OSError, ValueError, tf.errors.OpError, CheckpointError) as error:  # ValueError: what UTF-8 can't hold
         with suppress(OSError):
             clean(directory)
-        why = reason(error) if isinstance(error, OSError) else _why(error)
-        raise CheckpointError(f"can't save {str(target)!r}: {why}. Make room or choose another --checkpoint-dir.") from error
+        raise CheckpointError(
+            f"can't save {str(target)!r}: {why(error)}. Make room or choose another --checkpoint-dir."
+        ) from error
     return target
 
 
-def _why(error: Exception) -> str:
-    """Of what TensorFlow says the part that a person can use: `...; No space left on device [Op:SaveV2]`."""
-    return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
+def why(error: Exception) -> str:
+    """What was wrong; of what TensorFlow says the part that a person can use: `...; No space left on device [Op:SaveV2]`."""
+    if isinstance(error, tf.errors.OpError):
+        return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
+    return reason(error) if isinstance(error, OSError) else str(error)
 
 
 def write_index(directory: Path) -> None:
@@ -124,7 +127,7 @@ def put_aside(path: Path) -> None:
     """Give a damaged checkpoint a name under which nothing finds it any more but a person."""
     aside = path.with_name(f".{path.name.strip('.')}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
-    _rename(path, aside)
+    path.rename(aside)
     warn(f"{str(path)!r} is put aside as {aside.name}.")
 
 
@@ -144,17 +147,8 @@ def remove(path: Path) -> None:
     """Remove a checkpoint; it leaves the listing in one step."""
     doomed = path.with_name(f".{path.name}.removed")
     with suppress(FileNotFoundError):  # somebody else has removed it
-        _rename(path, doomed)
+        path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _rename(path: Path, target: Path) -> None:
-    try:
-        path.rename(target)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CheckpointError(f"can't rename {str(path)!r}: {reason(error)}") from error
 
 
 def _to_disk(path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -195,7 +196,7 @@ def sample(
         raise click.UsageError("--prime, --prime-file and --interactive exclude each other; give one of them")
     if stop == "":
         raise click.UsageError("--stop needs a text that is not empty")
-    _, record = find_record(checkpoint, checkpoint_dir)
+    path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     prime = load_text(prime_file) if prime_file is not None else prime
     try:
@@ -206,7 +207,7 @@ def sample(
         if seed is None:
             seed = secrets.randbelow(2**31)
             click.echo(f"Seed: {seed}", err=True)
-        sampler = _sampler(checkpoint, checkpoint_dir, num_samples)
+        sampler = _sampler(path, checkpoint, checkpoint_dir, num_samples)
         if not interactive:
             return write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
         while True:
@@ -223,11 +224,11 @@ def sample(
             seed = (seed + 1) % 2**63
 
 
-def _sampler(checkpoint: str, checkpoint_dir: str, num_samples: int) -> Sampler:
+def _sampler(path: Path, checkpoint: str, checkpoint_dir: str, num_samples: int) -> Sampler:
     runtime.start(runtime.available_cores())  # one thread an operation: the products are too small to share out
     from .sampling import Sampler
 
-    return read_found(checkpoint, checkpoint_dir, lambda path: Sampler.from_checkpoint(path, num_samples))
+    return read_found(path, checkpoint, checkpoint_dir, lambda found: Sampler.from_checkpoint(found, num_samples))
 
 
 @cli.command()
@@ -246,13 +247,13 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     Example:
         charrnn-tf evaluate other.txt --checkpoint best --unknown skip
     """
-    _, found = find_record(checkpoint, checkpoint_dir)
-    corpus = load_corpus([text], vocabulary=found.vocabulary, unknown=unknown)
+    path, record = find_record(checkpoint, checkpoint_dir)
+    corpus = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown)
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator
 
-    model, record = read_found(checkpoint, checkpoint_dir, load_model)
+    model, record = read_found(path, checkpoint, checkpoint_dir, load_model)
     result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids, window=window)
     as_text = (
         f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
@@ -272,11 +273,11 @@ def export(checkpoint: str, checkpoint_dir: str, output: str) -> None:
         charrnn-tf export --checkpoint best --output model
         saved_model_cli show --dir model --all
     """
-    find(checkpoint, checkpoint_dir)
+    path = find(checkpoint, checkpoint_dir)
     runtime.start()
     from .export import export_saved_model
 
-    click.echo(read_found(checkpoint, checkpoint_dir, lambda path: export_saved_model(path, output)))
+    click.echo(read_found(path, checkpoint, checkpoint_dir, lambda found: export_saved_model(found, output)))
 
 
 @cli.command()

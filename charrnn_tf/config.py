@@ -23,6 +23,7 @@ UNKNOWN = ("error", "skip")
 PRECISIONS = ("float32", "bfloat16")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval that follows the text instead of a number of steps
+EVALUATED_STREAMS, EVALUATED_STEPS = 128, 100  # streams at most, and characters of each, in one call of an evaluation
 VALIDATION_LIMIT = 1_000_000  # characters that a validation during training reads at most
 SECONDS_PER_MILLION_CHARACTERS = 600
 LARGEST_NUMBER = 1e300  # of any setting; above all not infinite

@@ -97,14 +97,15 @@ def load_corpus(
     text = _Text(names, limit_chars)
     counts = np.zeros(CODE_POINTS, dtype=np.int64)
     digest = hashlib.sha256()
-    digests, lengths = [hashlib.sha256() for _ in names], [0] * len(names)
+    digests = [digest] if len(names) == 1 else [hashlib.sha256() for _ in names]  # a single file's is the whole text's
+    lengths = [0] * len(names)
     for number, block in text.numbered_blocks():
         data = block.encode()
         counted = _count_ascii(data) if block.isascii() else np.bincount(code_points(block))
         counts[: len(counted)] += counted
-        digest.update(data)
+        for each in {digest} if number is None else {digest, digests[number]}:
+            each.update(data)
         if number is not None:
-            digests[number].update(data)
             lengths[number] += len(block)
     sums = (each.hexdigest() for each in digests)
     record = TextRecord(tuple(map(Source, map(_absolute, names), sums, lengths)), digest.hexdigest(), int(counts.sum()))

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .config import ModelConfig, TrainConfig
+from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig, TrainConfig
 from .errors import ConfigError
 
 FLOAT = 4  # bytes
@@ -15,7 +15,6 @@ GATES = {"lstm": 4, "gru": 3}
 SLOTS = {"adam": 2, "rmsprop": 1, "sgd": 0}  # of the optimizer, each as large as the weights
 KEPT_STATES = 11  # times H, for a unit's gradient: outputs, states, what dropout left, their gradients
 KEPT_LOGITS = 4  # times V
-VALIDATION_STREAMS = 128
 SAMPLED_AT_ONCE = 256  # characters
 
 
@@ -33,8 +32,9 @@ def training_memory(model: ModelConfig, train: TrainConfig) -> float:
     """Bytes of memory that training takes at its peak, about."""
     weights = parameters(model) * (4 + SLOTS[train.optimizer])
     a_character = model.num_layers * model.hidden_size * (GATES[model.cell] + KEPT_STATES) + KEPT_LOGITS * model.vocab_size
-    at_once = max(train.batch_size, VALIDATION_STREAMS if train.validation_fraction else 0)
-    return TENSORFLOW + FLOAT * (weights + float(at_once) * train.num_steps * a_character)
+    validation = EVALUATED_STREAMS * EVALUATED_STEPS if train.validation_fraction else 0
+    at_once = max(float(train.batch_size) * train.num_steps, validation)
+    return TENSORFLOW + FLOAT * (weights + at_once * a_character)
 
 
 def sampling_memory(model: ModelConfig, num_samples: int) -> float:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from .checkpoint import load_model
-from .config import ModelConfig
+from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
 from .errors import TextError
 from .layers import Engine, State, Tensor, on_graphics_card
 from .model import character_losses, shard, zero_state
@@ -22,8 +22,7 @@ from .vocabulary import Ids
 
 CHARACTERS_PER_STREAM = 10_000  # at least, for each parallel stream
 WARM_UP = 2_000  # characters that a stream reads unscored before its own part
-MOST_STREAMS = 128
-STEPS = 100  # characters of every stream in one call
+MOST_STREAMS, STEPS = EVALUATED_STREAMS, EVALUATED_STEPS
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .checkpoint import load_model
+from .checkpoint import load_model, why
 from .config import ModelConfig
-from .errors import ConfigError, reason
+from .errors import ConfigError
 from .layers import State, Tensor
 from .model import character_losses, input_table, state_names, step, weights, zero_state
 from .sampling import generate, read_prime, start_id
@@ -51,8 +51,7 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         shutil.rmtree(output, ignore_errors=True)
         beside.rename(output)
     except (OSError, tf.errors.OpError) as error:
-        why = reason(error) if isinstance(error, OSError) else error.message
-        raise ConfigError(f"can't write {str(output)!r}: {why}") from error
+        raise ConfigError(f"can't write {str(output)!r}: {why(error)}") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return output

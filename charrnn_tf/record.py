@@ -151,16 +151,16 @@ def read_records(paths: Iterable[Path], only_first: bool = False) -> dict[Path, 
     return records
 
 
-def read_found(which: str | Path, directory: str | Path, read: Callable[[Path], Result]) -> Result:
-    """What `read` makes of the path of a checkpoint; found again where a run that trains removed it meanwhile."""
+def read_found(path: Path, which: str | Path, directory: str | Path, read: Callable[[Path], Result]) -> Result:
+    """What `read` makes of a checkpoint that `find` gave; it is found anew where a run that trains removed it since."""
     while True:
-        path = find(which, directory)
         before = identity(path)
         try:
             return read(path)
         except CheckpointError:
             if before and before == identity(path):
                 raise
+        path = find(which, directory)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

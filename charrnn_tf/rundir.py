@@ -123,7 +123,8 @@ class RunDirectory:
             self._metrics.to_disk()
         path = checkpoint.write(self.path, saved, variables)
         self.records[path] = read_record(path)  # as the disk has it: a loss that is no number is None there
-        self._prune()
+        with self._errors():
+            self._prune()
         return path
 
     def _prune(self) -> None:

@@ -24,6 +24,11 @@ def test_memory_grows_with_everything_that_takes_it():
     assert need(num_steps=1000) > need()
 
 
+def test_long_windows_of_one_stream_take_what_one_stream_takes():
+    long = TrainConfig(batch_size=1, num_steps=12_800)
+    assert estimate.training_memory(ModelConfig(80), long) == estimate.training_memory(ModelConfig(80), TrainConfig())
+
+
 def test_what_exceeds_the_machine_is_refused_with_the_estimate(monkeypatch, tmp_path):
     monkeypatch.setattr(estimate, "machine_memory", lambda: int(4e9))
     estimate.check_memory(3.9e9, "Use less.")
@@ -48,4 +53,4 @@ def test_a_control_group_s_limit_counts(monkeypatch):
 
 def test_where_the_memory_is_unknown_nothing_is_refused(monkeypatch):
     monkeypatch.setattr(estimate, "machine_memory", lambda: None)
-    estimate.check_memory(1e30, "")
+    assert estimate.check_memory(1e30, "") is None
