@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .config import ModelConfig
-from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, linear
+from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, linear, summed_product
 
 LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
@@ -251,6 +251,6 @@ def _flat(d_rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
 def _table_gradient(d_rows: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
     """Gradients of rows [N, G] summed by their ids [N] -> [V, G]."""
     if vocab_size < LARGE_VOCABULARY:
-        summed = tf.matmul(tf.one_hot(ids, vocab_size, dtype=d_rows.dtype), d_rows, transpose_a=True)
-        return tf.cast(summed, tf.float32)
+        precision = None if d_rows.dtype == tf.float32 else d_rows.dtype
+        return summed_product(tf.one_hot(ids, vocab_size, dtype=d_rows.dtype), d_rows, precision)
     return tf.math.unsorted_segment_sum(tf.cast(d_rows, tf.float32), ids, vocab_size)

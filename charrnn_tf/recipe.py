@@ -9,10 +9,11 @@ import math
 from typing import Any
 
 from .config import TrainConfig
-from .runtime import available_cores, has_bfloat16
+from .runtime import available_cores, has_bfloat16, only_avx2
 
 SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # units a layer -> characters a second and core, 2 layers, bfloat16
 FLOAT32 = 0.7  # of that speed without bfloat16
+ONLY_AVX2 = 0.25  # of it with neither bfloat16 nor AVX-512
 START_SECONDS = 8.0  # of a run in which nothing is learnt: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to end ahead of a narrower one
 DROPOUT = (2.5, 0.15)  # passes over the text that need none, and what each doubling beyond them adds; at most 0.5
@@ -51,6 +52,7 @@ def settings_for(
     (384, 0.05, 'bfloat16')
     """
     default = TrainConfig()
+    float32 = ONLY_AVX2 if only_avx2() else FLOAT32
     cores = available_cores() if cores is None else cores
     bfloat16 = has_bfloat16() if bfloat16 is None else bfloat16
     batch_size = default.batch_size
@@ -61,7 +63,7 @@ def settings_for(
     def budget(width: int) -> float:
         """Characters that a model of this width trains on."""
         nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
-        speed = SPEEDS[nearest] * (nearest / width) ** 1.5 * cores * (1.0 if bfloat16 else FLOAT32)
+        speed = SPEEDS[nearest] * (nearest / width) ** 1.5 * cores * (1.0 if bfloat16 else float32)
         limits = [
             None if seconds is None else max(seconds - START_SECONDS, 0.0) * speed,
             None if epochs is None else epochs * characters,

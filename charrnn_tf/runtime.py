@@ -49,8 +49,16 @@ def processor() -> str:
 
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself (x86 with AVX-512 BF16 or AMX, where the system tells), by oneDNN."""
-    flags = next((line.split() for line in _cpuinfo().splitlines() if line.startswith("flags")), [])
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and os.environ.get(ONEDNN) != "0"
+    return bool({"avx512_bf16", "amx_bf16"} & _instructions()) and os.environ.get(ONEDNN) != "0"
+
+
+def only_avx2() -> bool:
+    """Whether the processor has AVX2 but no AVX-512 (x86, where the system tells)."""
+    return "avx2" in _instructions() and "avx512f" not in _instructions()
+
+
+def _instructions() -> frozenset[str]:
+    return frozenset(next((line.split() for line in _cpuinfo().splitlines() if line.startswith("flags")), []))
 
 
 def _cpuinfo() -> str:

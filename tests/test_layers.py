@@ -327,6 +327,31 @@ def test_scan_in_bfloat16_is_close_to_float32_and_so_are_the_gradients(cell):
         assert np.linalg.norm(a) == pytest.approx(np.linalg.norm(b), rel=0.02)
 
 
+@both_cells
+def test_columns_to_spare_change_nothing_but_roundings(cell, monkeypatch):
+    """Where rows collide in the cache of a processor with AVX2 alone, products are of padded factors."""
+    layer, _ = pair(cell, 128, 12)  # recurrent kernels whose rows are multiples of 128 numbers, both ways
+    inputs, state = random(1, 6, 5, 12), states_of(cell, 2, 5, 128)
+    widths = []
+    monkeypatch.setattr(
+        tf, "matmul", lambda a, b, *, matmul=tf.matmul, **how: widths.append(b.shape[1]) or matmul(a, b, **how)
+    )
+
+    def run(padded):
+        monkeypatch.setattr(layers, "only_avx2", lambda: padded)
+        widths.clear()
+        everything = gradients_of(
+            lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state
+        )
+        return everything, any(width % 128 == layers.SPARE_COLUMNS for width in widths)
+
+    (plain, plain_gradients), padded = run(False)
+    assert not padded
+    (results, gradients), padded = run(True)
+    assert padded
+    assert_close((results, gradients), (plain, plain_gradients), 1e-5)
+
+
 def test_linears_gradients_are_those_of_a_product_plus_a_bias():
     tensors = [tf.constant(random(n, *shape, dtype=np.float64)) for n, shape in enumerate([(5, 3), (3, 4), (4,)])]
     found = []

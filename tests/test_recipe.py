@@ -56,6 +56,14 @@ def test_more_cores_and_bfloat16_afford_more():
     assert (widths[0], widths[-1]) == (256, 512)
 
 
+def test_a_processor_with_avx2_alone_affords_less(monkeypatch):
+    widths = []
+    for only_avx2 in (False, True):
+        monkeypatch.setattr("charrnn_tf.recipe.only_avx2", lambda only_avx2=only_avx2: only_avx2)
+        widths.append(settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"])
+    assert widths == [512, 256]
+
+
 def test_dropout_grows_with_the_passes_over_the_text():
     chosen = [settings_for(1_000_000, epochs=epochs, **LAPTOP)["dropout"] for epochs in (1, 2, 5, 10, 20, 40, 80, 1000)]
     assert chosen == [0, 0, 0.15, 0.3, 0.45, 0.5, 0.5, 0.5]

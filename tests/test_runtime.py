@@ -78,10 +78,17 @@ def test_bfloat16_is_there_where_the_first_processors_flags_say_so(cpuinfo, flag
     assert has_bfloat16() is has
 
 
+@pytest.mark.parametrize(("flags", "alone"), [("", True), ("avx512f", False), ("avx512f avx512_bf16", False)])
+def test_avx2_is_alone_where_there_is_no_avx512(cpuinfo, flags, alone):
+    cpuinfo(CPUINFO.format(flags=f"avx2 {flags}"))
+    assert runtime.only_avx2() is alone
+
+
 @pytest.mark.parametrize("text", ["", ARM, "flags\n", "\n"])
-def test_where_the_system_tells_no_flags_there_is_no_bfloat16(cpuinfo, text):
+def test_where_the_system_tells_no_flags_nothing_is_known_to_be_there(cpuinfo, text):
     cpuinfo(text)
     assert has_bfloat16() is False
+    assert runtime.only_avx2() is False
 
 
 def test_the_processors_name_is_that_of_the_first(cpuinfo):
