@@ -13,7 +13,7 @@ from .runtime import available_cores, has_bfloat16, only_avx2
 
 SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # units a layer -> characters a second and core, 2 layers, bfloat16
 FLOAT32 = 0.7  # of that speed without bfloat16
-ONLY_AVX2 = 0.25  # of it with neither bfloat16 nor AVX-512
+ONLY_AVX2 = 0.18  # of it with neither bfloat16 nor AVX-512
 START_SECONDS = 8.0  # of a run in which nothing is learnt: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to end ahead of a narrower one
 DROPOUT = (2.5, 0.15)  # passes over the text that need none, and what each doubling beyond them adds; at most 0.5
