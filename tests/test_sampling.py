@@ -93,7 +93,7 @@ def test_temperature_divides_the_logits():
 
 @pytest.mark.parametrize(
     ("top_p", "kept"),
-    [(1e-6, {2}), (0.5, {2}), (0.51, {0, 2}), (0.75, {0, 2}), (0.76, {0, 2, 1}), (0.88, {0, 1, 2, 3}), (1.0, {0, 1, 2, 3})],
+    [(1e-6, {2}), (0.49, {2}), (0.51, {0, 2}), (0.74, {0, 2}), (0.76, {0, 2, 1}), (0.88, {0, 1, 2, 3}), (1.0, {0, 1, 2, 3})],
 )
 def test_top_p_keeps_the_fewest_that_reach_it(top_p, kept):
     assert set(draw(np.log([0.25, 0.125, 0.5, 0.125]), top_p=top_p)) == kept
