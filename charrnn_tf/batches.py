@@ -6,6 +6,7 @@ is left over at the end is not used. The place in the text is a function of the 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -53,7 +54,15 @@ class Streams:
             begin = (step + n) % self.steps_per_epoch * self.num_steps
             for stream, start in enumerate(starts):
                 out[n, stream] = self.ids[start + begin : start + begin + self.num_steps + 1]
+        release(self.ids)
         return out
+
+
+def release(ids: Ids) -> None:
+    """Let go of the pages of a mapped file that were read: they would count as memory of this process."""
+    mapped = getattr(ids, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def windows(ids: Ids, batch_size: int, num_steps: int) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 import signal
@@ -18,12 +19,14 @@ import click
 from . import config as settings
 from . import estimate, launch, runtime
 from .config import PRESETS
-from .corpus import load_corpus, load_text
+from .corpus import load_corpus
 from .errors import ConfigError, TextError
 from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
-from .output import open_output, write_samples
+from .output import Reading, open_output, write_samples
 from .record import CONFIG, find, find_record, iteration, list_checkpoints, read_found, read_records
 from .record import best as best_checkpoint
+from .sources import Text
+from .vocabulary import ByteVocabulary
 
 if TYPE_CHECKING:
     from .sampling import Sampler
@@ -100,12 +103,12 @@ def train(
     chosen: dict[str, Any] = {}
     if resume:
         asked = settings.resolve(preset, file, given) if preset else {**file, **given}
-        trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED)
+        trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED, Reading(quiet))
     else:
         preset = preset or "default"
         asked = settings.resolve(preset, file, given)
         by_rule = preset == "default"
-        trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule)
+        trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule, Reading(quiet))
     _run(trainer, quiet, chosen, budget_given=resume or any(asked.get(budget) for budget in settings.BUDGETS))
 
 
@@ -198,9 +201,14 @@ def sample(
         raise click.UsageError("--stop needs a text that is not empty")
     path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
-    prime = load_text(prime_file) if prime_file is not None else prime
+    vocabulary = record.vocabulary
+    raw = isinstance(vocabulary, ByteVocabulary)
     try:
-        known = record.vocabulary.encode(prime, draw["unknown"])
+        if prime_file is None:
+            known = vocabulary.encode(prime, draw["unknown"])
+        else:
+            with Text((prime_file,), as_bytes=raw) as text:
+                known = vocabulary.encode_characters("".join(text.blocks()), draw["unknown"])
     except TextError as error:
         raise TextError(f"{'--prime' if prime_file is None else repr(prime_file)} has {error}") from error
     with open_output(output) as write:
@@ -209,18 +217,19 @@ def sample(
             click.echo(f"Seed: {seed}", err=True)
         sampler = _sampler(path, checkpoint, checkpoint_dir, num_samples)
         if not interactive:
-            return write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+            end = "" if raw and output else "\n"  # a file of bytes holds what was asked for and no line's end
+            return write_samples(sampler, write, vocabulary.decode(known, "surrogateescape"), stop, end, seed=seed, **draw)
         while True:
             click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
             line = sys.stdin.readline()
             if not line:
                 return click.echo(err=True)
             try:
-                known = record.vocabulary.encode(line.rstrip("\n"), draw["unknown"])
+                known = vocabulary.encode(line.rstrip("\n"), draw["unknown"])
             except TextError as error:
                 click.echo(f"Error: {error}", err=True)
                 continue
-            write_samples(sampler, write, record.vocabulary.decode(known), stop, seed=seed, **draw)
+            write_samples(sampler, write, vocabulary.decode(known, "surrogateescape"), stop, seed=seed, **draw)
             seed = (seed + 1) % 2**63
 
 
@@ -248,13 +257,14 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
         charrnn-tf evaluate other.txt --checkpoint best --unknown skip
     """
     path, record = find_record(checkpoint, checkpoint_dir)
-    corpus = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown)
+    with Reading(quiet=as_json) as progress:
+        loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator
 
     model, record = read_found(path, checkpoint, checkpoint_dir, load_model)
-    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(corpus.ids, window=window)
+    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(loaded.ids, window=window)
     as_text = (
         f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
         f"{result.perplexity:.3f}) over {result.characters:,} characters"
@@ -311,6 +321,50 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['size'] / 1e6:>6.1f} MB"
         )
     return "\n".join(lines)
+
+
+@cli.group()
+def corpus() -> None:
+    """Well-known texts by name: list them, fetch one.
+
+    \b
+    Example:
+        charrnn-tf corpus fetch anna
+    """
+
+
+@corpus.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
+def list_corpora(as_json: bool) -> None:
+    """List the texts that can be fetched, and how long they are.
+
+    \b
+    Example:
+        charrnn-tf corpus list
+    """
+    from .fetch import CORPORA
+
+    rows = [{"name": name, **dataclasses.asdict(each)} for name, each in CORPORA.items()]
+    lines = (f"{row['name']:<16} {row['size'] / 1e6:>5.1f} MB  {row['about']}\n{'':<26}{row['url']}" for row in rows)
+    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(lines))
+
+
+@corpus.command("fetch")
+@click.argument("name")
+@click.option("--directory", type=FilePath(), default="data", show_default=True, help="Folder to write NAME.txt to.")
+@click.option("--url", default=None, help="Another place that has the text.  [default: the one that is listed]")
+def fetch_corpus(name: str, directory: str, url: str | None) -> None:
+    """Download a text, check it, and print its path; a download that was cut goes on.
+
+    \b
+    Example:
+        charrnn-tf train "$(charrnn-tf corpus fetch tinyshakespeare)"
+    """
+    from .fetch import fetch
+
+    with Reading() as progress:
+        path = fetch(name, directory, url=url, progress=lambda done, total: progress(f"Fetching {name}", done, total))
+    click.echo(path)
 
 
 @cli.command()

@@ -18,7 +18,7 @@ CELLS = ("lstm", "gru")
 INITS = ("keras", "pytorch", "wide", "tf1")
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
-VOCABULARIES = ("corpus", "printable")
+VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
 PRECISIONS = ("float32", "bfloat16")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
@@ -58,8 +58,10 @@ class ModelConfig:
 class TrainConfig:
     """How a model is trained; saved beside every checkpoint."""
 
-    vocabulary: str = "corpus"  # the text's own characters, or "printable"
+    vocabulary: str = "corpus"  # the text's own characters, "printable" or "bytes"
+    min_count: int = 1  # characters of the text that are rarer are left out of its vocabulary
     unknown: str = "error"  # characters outside the vocabulary: "error" or "skip"
+    separator: str | None = None  # between files; None: a newline after those that don't end with one
     limit_chars: int | None = None  # read only the text's first characters
 
     batch_size: int = 32  # B, streams read side by side
@@ -96,7 +98,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
-        check_whole(self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", least=1)
+        check_whole(
+            self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", "min_count", least=1
+        )
         check_whole(self, "seed", "patience", "warmup_steps", "sample_top_n", least=0)
         check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
         if self.sample_every != EPOCH:
@@ -111,6 +115,8 @@ class TrainConfig:
         check_number(self, "validation_fraction", "weight_dropout", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
         _choice(self, precision=PRECISIONS)
+        if not (self.separator is None or isinstance(self.separator, str)):
+            raise ConfigError(f"separator must be a text, got {self.separator!r}")
         if not (self.xla is None or isinstance(self.xla, bool)):
             raise ConfigError(f"xla must be true, false or left out, got {self.xla!r}")
         if self.shards and self.batch_size % self.shards:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from .batches import release
 from .checkpoint import load_model
 from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
 from .errors import TextError
@@ -108,6 +109,7 @@ class Evaluator:
                 raise StoppedError
             count = min(STEPS, streams.length - begin)
             window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
+            release(ids)
             weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)
             nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(window)))
             total += float(nats)

@@ -17,7 +17,7 @@ from .errors import ConfigError
 from .layers import State, Tensor
 from .model import character_losses, input_table, state_names, step, weights, zero_state
 from .sampling import generate, read_prime, start_id
-from .vocabulary import Vocabulary
+from .vocabulary import ByteVocabulary, Vocabulary
 
 WINDOW = 100  # characters of every text that `score` reads at a time
 
@@ -35,8 +35,9 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         encode(text: string[N]) -> ids: int32[N, T], -1 after the end; lengths: int32[N]
         decode(ids: int32[N, T]) -> text: string[N], ids that are none left out
 
-    Characters the model never saw and bytes that are not UTF-8 are skipped. An earlier SavedModel of that name is replaced;
-    anything else there raises ConfigError, and so does a place that can't be written.
+    Characters the model never saw and bytes that are not UTF-8 are skipped; a model of bytes takes and gives any.
+    An earlier SavedModel of that name is replaced; anything else there raises ConfigError, and so does a place that can't be
+    written.
     """
     output = Path(output)
     if os.path.lexists(output) and not os.path.isfile(output / "saved_model.pb"):
@@ -70,6 +71,7 @@ class _Module(tf.Module):
         self._points = vocabulary.code_points.astype(np.int32)  # [V], by id
         self._sorted_points, self._sorted_ids = self._points[order], order.astype(np.int32)
         self._start = start_id(vocabulary)
+        self._bytes = isinstance(vocabulary, ByteVocabulary)
 
     def signatures(self) -> dict[str, Any]:
         """Each signature as a compiled function."""
@@ -137,6 +139,10 @@ class _Module(tf.Module):
         return self._named(self._zeros(batch))
 
     def encode(self, text: Tensor) -> dict[str, Tensor]:
+        if self._bytes:
+            flat = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(text), tf.uint8), tf.int32)
+            ids = tf.RaggedTensor.from_row_lengths(flat, tf.strings.length(text), validate=False)
+            return {"ids": ids.to_tensor(-1), "lengths": tf.strings.length(text)}
         points = tf.strings.unicode_decode(text, "UTF-8", errors="ignore")
         places = tf.minimum(tf.searchsorted(self._sorted_points, points.flat_values), len(self._sorted_points) - 1)
         known = points.with_flat_values(tf.gather(self._sorted_points, places) == points.flat_values)
@@ -144,6 +150,9 @@ class _Module(tf.Module):
         return {"ids": ids.to_tensor(-1), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
 
     def decode(self, ids: Tensor) -> dict[str, Tensor]:
+        if self._bytes:
+            places = tf.where((ids >= 0) & (ids < len(self._points)), ids, len(self._points))
+            return {"text": tf.strings.reduce_join(tf.gather([*map(_byte, range(256)), b""], places), axis=-1)}
         known = tf.ragged.boolean_mask(ids, (ids >= 0) & (ids < len(self._points)))
         points = known.with_flat_values(tf.gather(self._points, known.flat_values))
         return {"text": tf.strings.unicode_encode(points, "UTF-8")}
@@ -160,6 +169,10 @@ class _Untracked:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
+
+
+def _byte(value: int) -> bytes:
+    return bytes([value])
 
 
 def _function(function: Any, arguments: dict[str, Any]) -> Any:

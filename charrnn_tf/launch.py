@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import estimate, runtime
 from .config import BUDGETS, MODEL_OPTIONS, RESUMABLE, ModelConfig, TrainConfig, split
-from .corpus import STANDARD_INPUT, load_corpus
+from .corpus import load_corpus
 from .errors import ConfigError, TextError
+from .output import Reading
 from .recipe import FOR_ADAM, settings_for
 from .record import CONFIG, Record, find_record, list_checkpoints
+from .sources import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from .training import Trainer
@@ -28,18 +30,21 @@ def begin(
     overwrite: bool,
     started: float,
     by_rule: bool,
+    reading: Reading,
 ) -> tuple[Trainer, dict[str, Any]]:
     """A trainer of a new run, and the settings that the recipe chose for it, where `by_rule` lets it."""
     model_settings, train_settings = split(asked)
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
-    corpus = load_corpus(
-        text,
-        vocabulary=initial[1].vocabulary if initial else train_config.vocabulary,
-        unknown=train_config.unknown,
-        limit_chars=train_config.limit_chars,
-    )
+    if initial:
+        asked = {**asked, "vocabulary": initial[1].train.vocabulary}
+    if train_config.min_count > 1:
+        asked = {"unknown": "skip", **asked}
+    train_config = TrainConfig(**split(asked)[1])
+    with reading as progress:
+        corpus = load_corpus(text, progress=progress, **_reading_settings(train_config, initial and initial[1]))
+    reading.conclude(corpus)
     chosen = _choose(train_config, len(corpus.ids), asked, initial and initial[1].model) if by_rule else {}
     model_settings, train_settings = split({**chosen, **asked})
     train_config = TrainConfig(**train_settings)
@@ -55,6 +60,15 @@ def begin(
             overwrite=overwrite, init_from=initial and initial[0], started=started, text=corpus.text,
         )  # fmt: skip
     return trainer, chosen
+
+
+def _reading_settings(train_config: TrainConfig, record: Record | None) -> dict[str, Any]:
+    """How `load_corpus` is to read; a model that there is brings its vocabulary."""
+    return {
+        "vocabulary": record.vocabulary if record else train_config.vocabulary,
+        "min_count": 1 if record else train_config.min_count,
+        **{name: getattr(train_config, name) for name in ("unknown", "separator", "limit_chars")},
+    }
 
 
 @contextmanager
@@ -87,8 +101,9 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
                 f"{_option(name)} {value} contradicts --init-from: the model in {str(path)!r} has "
                 f"{getattr(record.model, name)}. Leave the option out."
             )
-    if train_config.vocabulary != "corpus":
-        raise ConfigError("--vocabulary contradicts --init-from, which brings its own vocabulary. Leave the option out.")
+    for name in ("vocabulary", "min_count"):
+        if getattr(train_config, name) not in (_default(name), getattr(record.train, name)):
+            raise ConfigError(f"{_option(name)} contradicts --init-from, which brings its own vocabulary. Leave it out.")
     dropout = float(model_settings.get("dropout", record.model.dropout))
     return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
 
@@ -100,7 +115,14 @@ def _initial(init_from: str) -> tuple[Path, Record]:
     return path.resolve(), record
 
 
-def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_from: str | None, started: float) -> Trainer:
+def resume(
+    text: tuple[str, ...],
+    directory: str,
+    asked: dict[str, Any],
+    init_from: str | None,
+    started: float,
+    reading: Reading,
+) -> Trainer:
     """A trainer that goes on with the run in a folder."""
     _, record = find_record("latest", directory)
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
@@ -119,13 +141,10 @@ def resume(text: tuple[str, ...], directory: str, asked: dict[str, Any], init_fr
     sources = [source.path for source in record.text.sources]
     if STANDARD_INPUT in sources and not text:
         raise TextError("this run reads standard input: give its text again, with: charrnn-tf train - --resume")
-    corpus = load_corpus(
-        text or sources,
-        vocabulary=record.vocabulary,
-        unknown=record.train.unknown,
-        limit_chars=record.train.limit_chars,
-        expected=record.text,
-    )
+    how = _reading_settings(record.train, record)
+    with reading as progress:
+        corpus = load_corpus(text or sources, progress=progress, expected=record.text, **how)
+    reading.conclude(corpus)
     train_config = dataclasses.replace(record.train, **changes)
     _check_room(record.model, train_config, directory, there=len(list_checkpoints(directory)))
     _start_tensorflow(train_config)
@@ -142,6 +161,10 @@ def _check_room(model_config: ModelConfig, train_config: TrainConfig, directory:
     smaller = "Use a smaller --hidden-size, --batch-size, --num-steps, --num-layers or --embedding-size."
     estimate.check_memory(estimate.training_memory(model_config, train_config), smaller)
     estimate.check_disk(estimate.disk(model_config, train_config, there), directory)
+
+
+def _default(name: str) -> Any:
+    return getattr(TrainConfig(), name)
 
 
 def _option(name: str) -> str:

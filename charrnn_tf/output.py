@@ -1,9 +1,10 @@
-"""Where texts go that are sampled: standard output, or a file that appears when it is complete."""
+"""Where texts go that are sampled: standard output, or a file that appears when it is complete. How far one is read."""
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +12,67 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cache import size_of
+from .corpus import Corpus, Progress
 from .errors import ConfigError, reason
 
 if TYPE_CHECKING:
     from .sampling import Sampler
 
+PATIENT_SECONDS = 1.0  # of reading before it is shown
+
+
+class Reading:
+    """Shows on standard error how far a long text is read, in a terminal, and where its ids are kept."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._begun = time.monotonic()
+        self._doing = ""
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self._show
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def _show(self, doing: str, done: int, total: int | None) -> None:
+        """Told after each block what is done, and how many bytes of how many."""
+        if self._quiet or time.monotonic() - self._begun < PATIENT_SECONDS:
+            return
+        if self._bar is None:
+            from rich import progress as bars
+            from rich.console import Console
+
+            console = Console(stderr=True)
+            what = (bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=16), bars.DownloadColumn())
+            rate = (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
+            self._bar = bars.Progress(*what, *rate, console=console, transient=True, disable=not console.is_terminal)
+            self._bar.start()
+        if doing != self._doing:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._bar.add_task(doing, total=total)
+            self._doing = doing
+        self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def conclude(self, corpus: Corpus) -> None:
+        """Say where the ids are kept."""
+        if corpus.kept and not self._quiet:
+            size = size_of(corpus.kept) / 1e6
+            click.echo(f"The text's ids are kept for the next time: {size:,.0f} MB in {corpus.kept}", err=True)
+
 
 @contextmanager
 def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes to standard output, or to a file that appears when it is complete."""
+    """A function that writes to standard output, or to a file that appears when it is complete.
+
+    Bytes that are no UTF-8, in a text characters from U+DC80 to U+DCFF, are written to a file as they are.
+    """
     if path is None:
-        yield lambda text: click.echo(text, nl=False)
+        yield lambda text: click.echo(_replaced(text), nl=False)
         return
     target = Path(path)
     try:
@@ -30,7 +81,7 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         beside = target if special else target.with_name(f".{target.name}.partial")
         try:
-            with open(beside, "w", encoding="utf-8", newline="", opener=_without_waiting) as file:
+            with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=_without_waiting) as file:
                 yield lambda text: (file.write(text), None)[1]
             if not special:
                 beside.replace(target)
@@ -41,6 +92,10 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
         raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
 
 
+def _replaced(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _without_waiting(path: str, flags: int) -> int:
     """Opens a pipe only where somebody reads it, and otherwise fails at once."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
@@ -48,10 +103,15 @@ def _without_waiting(path: str, flags: int) -> int:
     return descriptor
 
 
-def write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, **draw: Any) -> None:
-    """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own."""
+def write_samples(
+    sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, end: str = "\n", **draw: Any
+) -> None:
+    """Each text after its prime; with several, the first as it comes, then the others, each under a line of its own.
+
+    end: what comes after a single text.
+    """
     texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
-    chunks = sampler.chunks(prime, **draw)
+    chunks = sampler.chunks(prime, errors="surrogateescape", **draw)
     if sampler.batch_size > 1:
         write("--- sample 1 ---\n")
     write(prime)
@@ -61,7 +121,7 @@ def write_samples(sampler: Sampler, write: Callable[[str], None], prime: str, st
         write(texts[0].take())
         if all(text.ended for text in texts):
             break
-    write(texts[0].take(last=True) + "\n")
+    write(texts[0].take(last=True) + (end if sampler.batch_size == 1 else "\n"))
     for number, text in enumerate(texts[1:], 2):
         write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
 

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .config import ModelConfig, TrainConfig, check_number, check_whole, from_json
-from .corpus import Source, TextRecord
+from .corpus import TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
-from .vocabulary import Vocabulary
+from .vocabulary import ByteVocabulary, Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
 REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # what another of the same step is about to replace
 Result = TypeVar("Result")
-FORMAT = 2
+FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS = "config.json", "variables", "SHA256SUMS"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
@@ -195,8 +195,8 @@ def read_record(path: str | Path) -> Record:
         record = Record(
             model=from_json(ModelConfig, data["model"], where),
             train=from_json(TrainConfig, data["train"], where),
-            vocabulary=Vocabulary(data["vocabulary"]),
-            text=_text(**data["text"]),
+            vocabulary=ByteVocabulary() if data["train"]["vocabulary"] == "bytes" else Vocabulary(data["vocabulary"]),
+            text=TextRecord.from_json(**data["text"]),
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
             versions=data["versions"],
@@ -212,10 +212,6 @@ def read_record(path: str | Path) -> Record:
         raise
     except (CharRNNError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where} is not the record of a checkpoint: {error}") from error
-
-
-def _text(sources: list[dict[str, Any]], sha256: str, characters: int) -> TextRecord:
-    return TextRecord(tuple(Source(**source) for source in sources), sha256, characters)
 
 
 def _check(record: Record) -> None:

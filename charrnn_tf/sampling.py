@@ -145,16 +145,16 @@ class Sampler:
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
         logits = tf.math.log(probabilities[None])
         chosen = choose(logits, tf.constant(uniform), *self._cuts(top_n, top_p, temperature))
-        return self.vocabulary.decode(chosen.numpy()), after
+        return self.vocabulary.decode(chosen.numpy(), "surrogateescape"), after
 
     def probabilities(
         self, character: str, state: Sequence[State] | None = None
     ) -> tuple[npt.NDArray[np.float32], list[State]]:
         """A character and the state before it -> the probability of each character to come next [V], the state after."""
-        if self.batch_size != 1 or len(character) != 1:
-            raise ConfigError("one step takes one character and a sampler with batch 1")
-        ids = tf.constant(self.vocabulary.encode(character), tf.int32)
-        probabilities, after = self._predict(ids, list(state or self.initial_state()))
+        ids = self.vocabulary.encode(character)
+        if self.batch_size != 1 or len(ids) != 1:
+            raise ConfigError("one step takes one character (of bytes: one byte) and a sampler with batch 1")
+        probabilities, after = self._predict(tf.constant(ids, tf.int32), list(state or self.initial_state()))
         return probabilities[0].numpy(), after
 
     def chunks(
@@ -167,13 +167,15 @@ class Sampler:
         temperature: float = 1.0,
         seed: int = 0,
         unknown: str = "error",
+        errors: str = "replace",
         chunk: int = CHUNK,
     ) -> Iterator[list[str]]:
         """Generate `length` characters after the prime, `chunk` at a time: each item is the next piece of every text.
 
         Without a prime (or with nothing known in it) the text starts from a newline, or from the vocabulary's first
         character where there is none. Raises TextError for characters of the prime that the model never saw, unless
-        unknown is "skip".
+        unknown is "skip". A model of bytes generates `length` bytes; errors: what becomes of those that are no UTF-8, as in
+        `bytes.decode`.
         """
         cuts = self._cuts(top_n, top_p, temperature)
         if not 1 <= length < 2**31:
@@ -183,17 +185,21 @@ class Sampler:
         if not -(2**63) <= seed < 2**63:
             raise ConfigError(f"seed must be a number of 64 bits, got {seed}")
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
-        return self._chunks(ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32), length, chunk, cuts, seed)
+        begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        return self._chunks(begin, length, chunk, cuts, seed, errors)
 
     def _chunks(
-        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: tuple[Tensor, ...], seed: int
+        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: tuple[Tensor, ...], seed: int, errors: str
     ) -> Iterator[list[str]]:
+        decoders = [self.vocabulary.decoder(errors) for _ in range(self.batch_size)]
         state = self._read(tf.constant(np.tile(ids[:-1], (self.batch_size, 1))), self.initial_state())
         last = tf.fill([self.batch_size], int(ids[-1]))
         for position in range(0, length, chunk):
             written, state = self._generate(last, state, position, min(chunk, length - position), *cuts, seed)
             last = written[-1]
-            yield [self.vocabulary.decode(column) for column in written.numpy().T]
+            pieces = [decode(column) for decode, column in zip(decoders, written.numpy().T, strict=True)]
+            ends = [decode([]) for decode in decoders] if position + chunk >= length else [""] * len(pieces)
+            yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
 
     def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> str:
         """The prime and `length` characters after it, of the first text; the settings are those of `chunks`."""

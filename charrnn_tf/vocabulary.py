@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import string
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -61,10 +62,10 @@ class Vocabulary:
         return len(self.characters)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.characters == other.characters
+        return isinstance(other, Vocabulary) and type(self) is type(other) and self.characters == other.characters
 
     def __hash__(self) -> int:
-        return hash(self.characters)
+        return hash((type(self), self.characters))
 
     def __repr__(self) -> str:
         return f"Vocabulary({self.characters!r})"
@@ -96,6 +97,10 @@ class Vocabulary:
 
         unknown: "error" raises TextError for characters outside the vocabulary, "skip" leaves them out.
         """
+        return self.encode_characters(text, unknown)
+
+    def encode_characters(self, text: str, unknown: str = "error") -> Ids:
+        """`encode`, of a text that holds the vocabulary's own characters: of bytes those from U+0000 to U+00FF."""
         if unknown not in UNKNOWN:
             raise ConfigError(f"unknown must be one of {UNKNOWN}, got {unknown!r}")
         data = _one_byte_each(text) if len(self) <= NO_ID else None
@@ -114,10 +119,56 @@ class Vocabulary:
             raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use --unknown skip.")
         return ids[known].astype(self.dtype)
 
-    def decode(self, ids: npt.ArrayLike) -> str:
-        """The text of an array of ids."""
+    def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
+        """The text of an array of ids. errors: what becomes of bytes that are no UTF-8, as in `bytes.decode`."""
         points = self.code_points[_checked_ids(ids, len(self))]
         return points.astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
+
+    def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
+        """A function from the ids of a text's next part to their characters; with no ids, what was held back to the end."""
+        return self.decode
+
+
+class ByteVocabulary(Vocabulary):
+    """All 256 bytes; what is read and written is UTF-8 where it can be.
+
+    >>> vocabulary = ByteVocabulary()
+    >>> vocabulary.encode("é")
+    array([195, 169], dtype=uint8)
+    >>> vocabulary.decode([195, 169, 195])
+    'é\ufffd'
+
+    Bytes that are no UTF-8 are, where they must not be lost, characters from U+DC80 to U+DCFF, as Python's "surrogateescape"
+    has it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(map(chr, range(256)))
+
+    def __repr__(self) -> str:
+        return "ByteVocabulary()"
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:
+        """The bytes of a text as UTF-8, [bytes]."""
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+
+    def encode_characters(self, text: str, unknown: str = "error") -> Ids:
+        """The bytes that characters from U+0000 to U+00FF stand for, [characters]."""
+        return np.frombuffer(text.encode("latin-1"), np.uint8)
+
+    def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
+        """The text of bytes. errors: what becomes of those that are no UTF-8, as in `bytes.decode`."""
+        return _checked_ids(ids, len(self)).astype(np.uint8).tobytes().decode("utf-8", errors)
+
+    def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
+        """A function from the next bytes to their text, which holds back what may be the beginning of a character."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors)
+
+        def decode(ids: npt.ArrayLike) -> str:
+            data = _checked_ids(ids, len(self)).astype(np.uint8).tobytes()
+            return decoder.decode(data, final=not data)
+
+        return decode
 
 
 def one_hot(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:

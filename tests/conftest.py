@@ -50,6 +50,14 @@ def make_text(characters, seed):
 TEXT = make_text(3000, seed=1)  # what `trained` learns from
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Encoded texts are kept in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def one_process(monkeypatch):
     """TensorFlow takes its threads once a process; `train` turns signals to itself."""

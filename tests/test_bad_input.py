@@ -27,13 +27,17 @@ TINY = (
     "--hidden-size", "4", "--num-layers", "1", "--batch-size", "2", "--num-steps", "4", "--max-steps", "2", "--dropout", "0",
     "--weight-dropout", "0", "--sample-length", "5",
 )  # fmt: skip
-# A command that works and is quick; what is tried comes after it, and the last of an option given twice counts.
+UNREACHABLE = "http://127.0.0.1:9/anna.txt"
+# A command that works and is quick (one that would fetch: fails at once); what is tried comes after it, and the last of an
+# option given twice counts.
 BASE = {
     "train": ["train", "text.txt", *TINY],
     "sample": ["sample", "--checkpoint-dir", "run", "--length", "3", "--seed", "1"],
     "evaluate": ["evaluate", "text.txt", "--checkpoint-dir", "run"],
     "export": ["export", "--checkpoint-dir", "run", "--output", "model"],
     "checkpoints": ["checkpoints", "--checkpoint-dir", "run"],
+    "corpus list": ["corpus", "list"],
+    "corpus fetch": ["corpus", "fetch", "anna", "--url", UNREACHABLE],
 }
 SLOW = {"benchmark"}  # minutes, whatever it is given
 
@@ -68,11 +72,21 @@ def kinds(parameter):
     return [*TEXTS, *FILES] if isinstance(kind, click.Path) else TEXTS
 
 
+def commands(group, before=()):
+    """(name, command) of every command, those of groups too: `corpus list`."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*before, name))
+        else:
+            yield " ".join((*before, name)), command
+
+
 def cases():
     """(command line, what its error must name one of) of every option of every command, with every kind of value."""
-    for name, command in cli.commands.items():
+    for name, command in commands(cli):
         assert name in {*BASE, *SLOW}, f"give {name} a base command above"
         base = BASE.get(name, [name])
+        first = len(name.split())  # place of the command's argument
         for parameter in command.params:
             if not isinstance(parameter, click.Option):
                 continue
@@ -83,11 +97,11 @@ def cases():
             if name not in SLOW:
                 yield [*base, flag], [flag]  # no value at all
             for value in kinds(parameter):
-                yield [*base, f"{flag}={value}"], [flag, value]
+                yield [*base, f"{flag}={value}"], [flag, value, UNREACHABLE]
         for argument in command.params:
             if isinstance(argument, click.Argument) and name not in SLOW:
-                for file in FILES:
-                    yield [base[0], file, *base[2:]], [file]
+                for value in FILES if isinstance(argument.type, click.Path) else TEXTS:
+                    yield [*base[:first], value, *base[first + 1 :]], [value]
         yield [*base, "--no-such-option"], ["--no-such-option"]
 
 

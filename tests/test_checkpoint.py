@@ -85,7 +85,7 @@ def test_config_json_can_be_read_by_a_person(trained):
     text = (latest_checkpoint(trained("lstm")) / "config.json").read_text(encoding="utf-8")
     assert text.count("\n") > 40
     data = json.loads(text)
-    assert data["format"] == 2
+    assert data["format"] == 3
     assert data["model"] == {
         "vocab_size": len(set(TEXT)), "cell": "lstm", "hidden_size": 16, "num_layers": 2, "dropout": 0.1,
         "embedding_size": 0, "init": "wide",
@@ -311,14 +311,14 @@ def without(group, name):
 
 
 def test_another_format_is_refused_by_its_number(copy):
-    rewrite(copy, lambda data: data.update(format=3))
+    rewrite(copy, lambda data: data.update(format=4))
     with pytest.raises(
-        CheckpointError, match=r"config.json' has format 3, this version reads 2\. Install the one that wrote"
+        CheckpointError, match=r"config.json' has format 4, this version reads 3\. Install the one that wrote"
     ):
         read_record(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "not JSON", "null", "[]", "7", '"text"', "{}", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "not JSON", "null", "[]", "7", '"text"', "{}", '{"format": 3}'])
 def test_a_config_that_is_no_record_is_refused(copy, text):
     rewrite(copy, text)
     with pytest.raises(CheckpointError, match=r"config\.json"):

@@ -246,7 +246,8 @@ def test_without_validation_none_is_concluded(empty):
 def test_train_options_reach_the_settings(empty):
     given = {
         "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
-        "vocabulary": "printable", "unknown": "skip", "limit_chars": 500, "batch_size": 3, "num_steps": 5, "epochs": 7,
+        "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-", "limit_chars": 500, "batch_size": 3,
+        "num_steps": 5, "epochs": 7,
         "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
         "step_epochs": 3, "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5,
         "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16", "save_every": 11, "keep": 3,
@@ -259,7 +260,7 @@ def test_train_options_reach_the_settings(empty):
     record = read_record("checkpoints/i2_l6")
     for name, value in given.items():
         assert getattr(record.model if hasattr(record.model, name) else record.train, name) == value, name
-    assert len(record.vocabulary) == record.model.vocab_size == 100
+    assert len(record.vocabulary) == record.model.vocab_size
 
 
 def test_a_second_run_into_the_folder_is_refused_and_overwrite_replaces_it(copy):
@@ -326,7 +327,8 @@ def test_a_preset_on_the_command_line_wins_over_the_files(empty):
 def test_a_file_takes_every_setting_by_its_options_name(empty):
     settings = {
         "cell": "gru", "hidden_size": 5, "num_layers": 2, "dropout": 0.1, "embedding_size": 3, "init": "keras",
-        "vocabulary": "printable", "unknown": "skip", "limit_chars": 300, "batch_size": 2, "num_steps": 4, "epochs": 9,
+        "vocabulary": "printable", "min_count": 1, "unknown": "skip", "separator": "\n", "limit_chars": 300, "batch_size": 2,
+        "num_steps": 4, "epochs": 9,
         "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "warmup_steps": 2,
         "schedule": "step", "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "weight_dropout": 0.2, "state_reset": 0.5,
         "validation_fraction": 0, "seed": 4, "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3,
@@ -425,7 +427,8 @@ def test_a_budget_on_resume_replaces_the_saved_one(empty):
 
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
-    "vocabulary": "printable", "unknown": "skip", "limit_chars": 100, "batch_size": 4, "num_steps": 8, "optimizer": "sgd",
+    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-", "limit_chars": 100, "batch_size": 4,
+    "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
     "state_reset": 0.5, "weight_dropout": 0.5, "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16",
     "validate_every": 3,
@@ -805,7 +808,7 @@ MISTAKES = [
     ("train text.txt --batch-size 4000", "too short"),
     ("train text.txt --limit-chars 18 --batch-size 1 --num-steps 2", "the validation part is a single character"),
     ("train latin.txt", "'latin.txt' is not UTF-8: byte 3 is 0xE9. Convert it first"),
-    ("train folder", "can't read 'folder': is a directory"),
+    ("train folder", "can't read 'folder': the folder holds no files"),
     ("train text.txt --vocabulary printable --unknown error --preset sherlock --limit-chars 9", "too short"),
     ("train text.txt --config missing.toml", "can't read the settings in 'missing.toml': no such file or directory"),
     ("train text.txt --config folder", "can't read the settings in 'folder': is a directory"),
@@ -851,7 +854,7 @@ MISTAKES = [
     ("evaluate missing.txt --checkpoint-dir RUN", "can't read 'missing.txt'"),
     ("evaluate empty.txt --checkpoint-dir RUN", "'empty.txt' is empty"),
     ("evaluate one.txt --checkpoint-dir RUN", "fewer than two characters"),
-    ("evaluate folder --checkpoint-dir RUN", "can't read 'folder': is a directory"),
+    ("evaluate folder --checkpoint-dir RUN", "can't read 'folder': the folder holds no files"),
     ("evaluate latin.txt --checkpoint-dir RUN", "is not UTF-8"),
     ("evaluate snow.txt --checkpoint-dir RUN", "'☃' (U+2603)"),
     ("evaluate snow.txt --checkpoint-dir RUN --unknown skip", "fewer than two characters"),

@@ -1,7 +1,13 @@
 """Files -> ids: how texts are joined and decoded, what is refused and in which words, and the built-in corpus."""
 
+import bz2
+import errno
+import gzip
 import hashlib
 import io
+import lzma
+import os
+import shutil
 import sys
 from collections import Counter
 
@@ -10,10 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from charrnn_tf import corpus
-from charrnn_tf.corpus import built_in_text, load_corpus, load_text
+from charrnn_tf import cache, corpus, sources
+from charrnn_tf.corpus import load_corpus, load_text
 from charrnn_tf.errors import ConfigError, TextError
-from charrnn_tf.vocabulary import Vocabulary
+from charrnn_tf.sources import built_in_text
+from charrnn_tf.vocabulary import ByteVocabulary, Vocabulary
 
 MIXED = "한글 e\u0301 👩‍🚀\n\u00a0é"
 
@@ -75,14 +82,14 @@ def test_carriage_returns_are_kept(write):
 
 @pytest.mark.parametrize("block_bytes", [1, 4, 1 << 22])
 def test_a_byte_order_mark_is_dropped_at_the_start_of_each_file_only(write, monkeypatch, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     first, second = write("\ufeffa\ufeffb", "1.txt"), write("\ufeff\ufeffc", "2.txt")
     assert load_text(first, second) == "a\ufeffb\n\ufeffc"
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 1 << 22])
 def test_characters_cut_by_a_block_decode(write, monkeypatch, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     path = write("\ufeff" + MIXED)
     assert load_text(path, path) == f"{MIXED}\n{MIXED}"
     read = load_corpus([path])
@@ -97,7 +104,7 @@ def test_ids_vocabulary_and_sum_are_those_of_the_text(tmp_path, text, block_byte
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+        patch.setattr(sources, "BLOCK_BYTES", block_bytes)
         read = load_corpus([path])
     vocabulary = Vocabulary.from_text(text)
     assert read.vocabulary == vocabulary
@@ -114,7 +121,7 @@ def test_ids_vocabulary_and_sum_are_those_of_the_text(tmp_path, text, block_byte
     ids=ascii,
 )
 def test_characters_are_counted_and_encoded_as_plain_python_does(write, monkeypatch, text, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     read = load_corpus([write(text)])
     places = {character: place for place, character in enumerate(sorted(set(text)))}
     assert read.vocabulary.characters == "".join(places)
@@ -125,9 +132,9 @@ def test_characters_are_counted_and_encoded_as_plain_python_does(write, monkeypa
     assert kept.text.characters == len(text)
 
 
-@given(st.binary(min_size=1, max_size=50).map(lambda data: bytes(byte % 128 for byte in data)))
+@given(st.binary(min_size=1, max_size=50))
 def test_bytes_are_counted_two_at_a_time(data):
-    counted = corpus._count_ascii(data)
+    counted = corpus._count_bytes(data)
     assert {byte: count for byte, count in enumerate(counted) if count} == Counter(data)
     assert len(counted) == 256
 
@@ -135,7 +142,7 @@ def test_bytes_are_counted_two_at_a_time(data):
 @pytest.mark.parametrize("block_bytes", [1, 4, 1 << 22])
 @pytest.mark.parametrize("limit", [1, 3, 4, 5, 100])
 def test_limit_chars_reads_the_first_characters(write, monkeypatch, limit, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     paths = [write("한글é", "1.txt"), write("xyz", "2.txt")]
     expected = "한글é\nxyz"[:limit]
     assert load_text(*paths, limit_chars=limit) == expected
@@ -146,7 +153,7 @@ def test_limit_chars_reads_the_first_characters(write, monkeypatch, limit, block
 
 
 def test_limit_chars_of_nothing_is_refused(write):
-    with pytest.raises(ConfigError, match="limit_chars must be at least 1, got 0"):
+    with pytest.raises(ConfigError, match="limit_chars must be a whole number of at least 1"):
         load_text(write("a"), limit_chars=0)
 
 
@@ -188,7 +195,7 @@ def test_another_vocabulary_is_refused_by_name(write):
     ],
 )
 def test_a_text_that_is_not_utf8_is_refused_with_the_place(write, monkeypatch, content, place, byte, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     path = write(content)
     message = message_of([path])
     assert message.startswith(f"{str(path)!r} is not UTF-8: byte {place} is 0x{byte}. Convert it first")
@@ -202,8 +209,9 @@ def test_a_missing_file_is_named(tmp_path):
         load_text(path)
 
 
-def test_a_folder_is_named(tmp_path):
-    assert message_of([tmp_path]).startswith(f"can't read {str(tmp_path)!r}: ")
+def test_an_empty_folder_is_named(tmp_path):
+    (tmp_path / ".hidden").write_text("a")
+    assert message_of([tmp_path]) == f"can't read {str(tmp_path)!r}: the folder holds no files"
 
 
 def test_a_name_no_file_can_have_is_an_error_of_ours():
@@ -214,7 +222,7 @@ def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(corpus, "open_file", refuse)
+    monkeypatch.setattr(sources, "open_file", refuse)
     assert message_of([write("a", "secret.txt")]).endswith("secret.txt': permission denied")
 
 
@@ -227,19 +235,19 @@ def test_an_empty_text_is_refused(write, content):
 
 def test_a_text_that_changes_between_the_passes_is_refused(write, monkeypatch):
     path = write("abc")
-    encode = Vocabulary.encode
+    encode = Vocabulary.encode_characters
 
     def encode_and_cut(self, text, unknown="error"):
         path.write_bytes(b"ab")
         return encode(self, text, unknown)
 
-    monkeypatch.setattr(Vocabulary, "encode", encode_and_cut)
+    monkeypatch.setattr(Vocabulary, "encode_characters", encode_and_cut)
     assert message_of([path]).endswith("changed while it was read; start again")
 
 
 @pytest.mark.parametrize("block_bytes", [2, 1 << 22])
 def test_standard_input_serves_both_passes(feed, monkeypatch, block_bytes):
-    monkeypatch.setattr(corpus, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     feed(MIXED.encode())
     read = load_corpus(["-"])
     assert read.vocabulary.decode(read.ids) == MIXED
@@ -282,3 +290,243 @@ def test_the_built_in_corpus_is_long_enough_and_says_nothing_twice():
     assert len(set(paragraphs)) == len(paragraphs) > 1000
     assert all(paragraph.strip() for paragraph in paragraphs)
     assert not [line for line in text.split("\n") if line.lstrip().startswith(("+-", "+=", "|", "==="))]
+
+
+# Folders, globs, packed files, separators
+
+
+def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path):
+    for name in ("b.txt", "a/z.txt", "a/b/c.md", ".git/config", "a/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"<{name}>")
+    assert load_text(tmp_path) == "<a/b/c.md>\n<a/z.txt>\n<b.txt>"
+    read = load_corpus([tmp_path])
+    assert [source.path for source in read.text.sources] == [
+        str(tmp_path / name) for name in ("a/b/c.md", "a/z.txt", "b.txt")
+    ]
+
+
+def test_a_glob_is_the_files_of_such_names_unless_a_file_is_called_so(tmp_path):
+    for name in ("2.txt", "1.txt", "1.md", "deep/er/3.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert load_text(tmp_path / "*.txt") == "1.txt\n2.txt"
+    assert load_text(tmp_path / "**" / "*.txt") == "1.txt\n2.txt\ndeep/er/3.txt"
+    (tmp_path / "*.txt").write_text("itself")
+    assert load_text(tmp_path / "*.txt") == "itself"
+    pattern = str(tmp_path / "*.rst")
+    assert message_of([pattern]) == f"can't read {pattern!r}: no file has such a name"
+
+
+@pytest.mark.parametrize(
+    ("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("GZ", gzip.compress)]
+)
+@pytest.mark.parametrize("block_bytes", [1, 5, 1 << 22])
+def test_packed_files_are_read_as_what_is_in_them(write, monkeypatch, ending, pack, block_bytes):
+    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
+    path = write(pack(("\ufeff" + MIXED).encode()), f"text.{ending}")
+    read = load_corpus([path])
+    assert read.vocabulary.decode(read.ids) == MIXED
+    assert read.text.sha256 == hashlib.sha256(MIXED.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"no archive at all", lambda data: data[:-5] + b"12345"]
+)
+def test_a_packed_file_that_is_damaged_is_named(write, ending, pack, damage):
+    path = write(damage(pack(MIXED.encode() * 500)), f"text.{ending}")
+    assert message_of([path]).startswith(f"{str(path)!r} is damaged or not what its name says: ")
+
+
+@pytest.mark.parametrize(
+    ("separator", "joined"), [("", "onetwo\nthree"), ("\n\n", "one\n\ntwo\n\n\nthree"), ("<é>", "one<é>two\n<é>three")]
+)
+def test_a_separator_stands_between_all_files_that_hold_anything(write, separator, joined):
+    paths = [write(part, f"{number}.txt") for number, part in enumerate(["", "one", "two\n", "", "three", ""])]
+    assert load_text(*paths, separator=separator) == joined
+    read = load_corpus(paths, separator=separator)
+    assert read.vocabulary.decode(read.ids) == joined
+    read = load_corpus(paths, separator=separator, vocabulary="bytes")
+    assert bytes(read.ids) == joined.encode()
+
+
+# Rare characters, bytes
+
+
+def test_min_count_leaves_rarer_characters_out(write):
+    path = write("aaabbc…")
+    read = load_corpus([path], min_count=2)
+    assert (read.vocabulary.characters, read.ids.tolist(), read.text.characters) == ("ab", [0, 0, 0, 1, 1], 7)
+    assert load_corpus([path], min_count=3).vocabulary.characters == "a"
+    assert "has characters the model never saw: 'c' (U+0063), '…' (U+2026)." in message_of(
+        [path], min_count=2, unknown="error"
+    )
+    assert message_of([path], min_count=4) == f"no character of {str(path)!r} occurs 4 times. Use a lower --min-count."
+    with pytest.raises(ConfigError, match="vocabulary corpus only"):
+        load_corpus([path], min_count=2, vocabulary="printable")
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 1 << 22])
+@given(data=st.binary(min_size=1))
+def test_any_file_can_be_read_as_bytes(tmp_path, data, block_bytes):
+    path = tmp_path / "data"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "BLOCK_BYTES", block_bytes)
+        read = load_corpus([path], vocabulary="bytes", limit_chars=7)
+    assert read.vocabulary == ByteVocabulary()
+    assert (read.ids.dtype, read.ids.tobytes()) == (np.uint8, data[:7])
+    assert read.text.sha256 == hashlib.sha256(data[:7]).hexdigest()
+    assert read.text.characters == min(len(data), 7)
+
+
+def test_the_built_in_corpus_and_standard_input_can_be_read_as_bytes(feed):
+    assert load_corpus(vocabulary="bytes").ids.tobytes() == built_in_text().encode()
+    feed(b"\xff\xfe\x00")
+    assert load_corpus(["-"], vocabulary="bytes").ids.tobytes() == b"\xff\xfe\x00"
+
+
+# Long texts: ids in the cache
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Texts of ten characters are long, and the cache is empty."""
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "charrnn_tf"
+
+
+def entries(folder):
+    return [path for path in folder.iterdir() if not path.name.endswith(".lock")]
+
+
+def test_a_long_texts_ids_are_kept_and_found_again(small, write, monkeypatch):
+    path = write(MIXED * 3)
+    first = load_corpus([path])
+    assert isinstance(first.ids, np.memmap)
+    assert entries(small) == [first.kept]
+    monkeypatch.setattr(corpus._Reader, "read", None)  # the text is not read again
+    second = load_corpus([path])
+    assert (second.vocabulary, second.text, second.kept) == (first.vocabulary, first.text, first.kept)
+    assert second.vocabulary.decode(second.ids) == MIXED * 3
+    assert cache.size_of(first.kept) == sum(file.stat().st_size for file in first.kept.iterdir())
+
+
+def test_short_texts_are_not_kept(small, write):
+    read = load_corpus([write("nine char")])
+    assert (read.kept, isinstance(read.ids, np.memmap), small.exists()) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "skip"},
+        {"vocabulary": Vocabulary("aeé한글")},
+    ],
+)  # fmt: skip
+def test_another_way_of_reading_is_another_entry(small, write, change):
+    path = write(MIXED * 3)
+    first = load_corpus([path])
+    second = load_corpus([path], **{"unknown": "skip", **change})
+    assert second.kept not in (None, first.kept)
+    assert len(entries(small)) == 2
+
+
+def test_a_changed_file_is_read_again(small, write):
+    path = write("abc" * 10)
+    first = load_corpus([path])
+    write("bca" * 10)
+    os.utime(path, ns=(0, 12345))  # as long as before
+    second = load_corpus([path])
+    assert second.kept != first.kept
+    assert second.vocabulary.decode(second.ids) == "bca" * 10
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "ids").write_bytes(b"\0" * 30),
+        lambda entry: (entry / "ids").write_bytes(b"\0\1\2"),
+        lambda entry: (entry / "ids").unlink(),
+        lambda entry: (entry / "text.json").unlink(),
+        lambda entry: (entry / "text.json").write_text("{"),
+        lambda entry: (entry / "text.json").write_text("{}"),
+        lambda entry: (entry / "text.json").write_bytes(b"\xff"),
+    ],
+)
+def test_a_damaged_entry_is_made_anew(small, write, damage):
+    path = write("abc" * 10)
+    kept = load_corpus([path]).kept
+    damage(kept)
+    again = load_corpus([path])
+    assert again.kept == kept
+    assert again.vocabulary.decode(again.ids) == "abc" * 10
+    assert cache.read(kept.name)
+
+
+def test_what_a_killed_run_left_is_no_entry(small, write, monkeypatch):
+    path = write("abc" * 10)
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            load_corpus([path])
+    assert entries(small) == []
+    leftover = small / f".{cache.key('another')}.partial"
+    leftover.mkdir()
+    read = load_corpus([path])
+    (small / f".{read.kept.name}.partial").mkdir()  # a kill leaves it
+    shutil.rmtree(read.kept)
+    assert load_corpus([path]).vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(small, write, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", refuse)
+    message = message_of([write("abc" * 10)])
+    assert message == (
+        f"can't keep the encoded text in {str(small)!r}: no space left on device. Make room, or set XDG_CACHE_HOME to "
+        "another folder."
+    )
+    assert entries(small) == []
+
+
+def test_without_a_cache_a_long_text_is_read_all_the_same(small, write, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    read = load_corpus([write("abc" * 10)])
+    assert (read.kept, isinstance(read.ids, np.memmap)) == (None, True)
+    assert read.vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_long_standard_input_is_mapped_and_not_kept(small, feed, monkeypatch):
+    monkeypatch.setattr(sources, "IN_MEMORY", 4)
+    feed(b"abc" * 10)
+    read = load_corpus(["-"])
+    assert (read.kept, isinstance(read.ids, np.memmap), small.exists()) == (None, True, False)
+    assert read.vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_progress_is_told_of_both_passes(write):
+    path, packed = write("abc" * 10, "1"), write(gzip.compress(b"xyz" * 1000), "2.gz")
+    told = []
+    load_corpus([path, packed], progress=lambda *what: told.append(what))
+    total = path.stat().st_size + packed.stat().st_size
+    assert [doing for doing, *_ in told] == ["Counting", "Counting", "Encoding", "Encoding"]
+    assert [done for _, done, _ in told] == [30, total, 30, total]
+    assert {of for *_, of in told} == {total}
+
+
+def test_the_text_of_a_resumed_run_may_come_from_the_cache(small, write):
+    path = write("abc" * 10)
+    known = load_corpus([path]).text
+    assert load_corpus([path], expected=known).text == known
+    other = write("abd" * 10, "other")
+    for _ in range(2):  # read, then from the cache
+        assert "is not the one this run learns from" in message_of([other], expected=known)

@@ -13,6 +13,7 @@ from charrnn_tf.batches import Streams
 from charrnn_tf.cli import cli
 from charrnn_tf.config import PRESETS, preset
 from charrnn_tf.launch import begin
+from charrnn_tf.output import Reading
 from charrnn_tf.recipe import LEAST_UPDATES, SPEEDS, settings_for
 from charrnn_tf.record import read_record
 
@@ -182,5 +183,5 @@ def test_without_a_budget_the_default_one_counts(folder, monkeypatch):
         "charrnn_tf.launch.settings_for", lambda characters, **budget: seen.update(budget) or {"batch_size": 1}
     )
     monkeypatch.setattr(runtime, "start", lambda *_: None)
-    begin(("text.txt",), "run", {"hidden_size": 8}, None, False, 0.0, True)
+    begin(("text.txt",), "run", {"hidden_size": 8}, None, False, 0.0, True, Reading())
     assert seen == {"seconds": 60, "epochs": None, "max_steps": None, "hidden_size": 8}

@@ -13,12 +13,14 @@ PACKAGE = Path(charrnn_tf.__file__).parent
 
 # A module imports only those before it.
 ORDER = (
-    "errors", "files", "config", "vocabulary", "corpus", "batches", "metrics", "record", "estimate", "runtime", "recipe",
+    "errors", "files", "config", "vocabulary", "sources", "cache", "corpus", "fetch", "batches", "metrics",
+    "record", "estimate", "runtime", "recipe",
     "peers", "layers", "model", "checkpoint", "sampling", "evaluation", "export", "pace", "steps", "rundir", "training",
     "benchmark", "progress", "options", "output", "launch", "cli",
 )  # fmt: skip
 LIGHT = (
-    "errors", "files", "config", "vocabulary", "corpus", "batches", "metrics", "record", "estimate", "runtime", "recipe",
+    "errors", "files", "config", "vocabulary", "sources", "cache", "corpus", "fetch", "batches", "metrics",
+    "record", "estimate", "runtime", "recipe",
     "peers", "options", "output", "launch", "cli",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras"}
