@@ -78,7 +78,7 @@ class Text:
     @property
     def paths(self) -> tuple[str, ...]:
         """Where the files are: absolute, or `-`."""
-        return tuple(file if file == STANDARD_INPUT else str(Path(file).resolve()) for file in self.files)
+        return tuple(file if file == STANDARD_INPUT else os.path.realpath(file) for file in self.files)
 
     @property
     def can_be_kept(self) -> bool:
