@@ -24,6 +24,7 @@ import filelock
 import numpy as np
 
 from .errors import TextError, reason
+from .files import sha256
 from .vocabulary import Ids
 
 FORMAT = 1
@@ -70,8 +71,7 @@ def read(name: str) -> tuple[Ids, dict[str, Any]] | None:
     try:
         known = json.loads((entry / DESCRIPTION).read_text(encoding="utf-8"))
         ids = _mapped(entry / IDS, known["dtype"], known["count"])
-        with open(entry / IDS, "rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == known["sha256"]
+        whole = sha256(entry / IDS) == known["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
@@ -95,10 +95,10 @@ def write(name: str | None, dtype: Any, blocks: Iterator[Ids], text: dict[str, A
         try:
             partial.mkdir(parents=True)
             with open(partial / IDS, "wb") as file:
-                count, sha256 = _write_blocks(file, dtype, blocks)
+                count, digest = _write_blocks(file, dtype, blocks)
                 file.flush()
                 os.fsync(file.fileno())
-            known = {"dtype": np.dtype(dtype).name, "count": count, "sha256": sha256, "text": text}
+            known = {"dtype": np.dtype(dtype).name, "count": count, "sha256": digest, "text": text}
             (partial / DESCRIPTION).write_text(json.dumps(known), encoding="utf-8")
             partial.rename(folder() / name)
         finally:

@@ -20,8 +20,9 @@ import keras
 import tensorflow as tf
 
 from .errors import CheckpointError, reason
+from .files import sha256
 from .model import build_model, weights
-from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, sha256, to_json, warn
+from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, to_json, warn
 
 INDEX, METRICS = "checkpoint", "metrics.csv"
 

@@ -131,7 +131,7 @@ class _Reader:
     def description(self) -> list[Any]:
         """What the ids depend on, files by their path, size and time of change."""
         text, vocabulary = self.text, self.vocabulary
-        files = list(zip(text.paths, text.status(), strict=True))
+        files = list(zip(text.paths, text.status, strict=True))
         known = vocabulary if isinstance(vocabulary, str) else [type(vocabulary).__name__, vocabulary.characters]
         return [files, text.separator, text.limit_chars, known, self.unknown, self.min_count]
 
@@ -212,7 +212,7 @@ class _Reader:
             raise TextError(f"{self.text.title} changed while it was read; start again")
 
     def _progress(self, doing: str) -> Callable[[int], None]:
-        total = sum(size for size, _ in self.text.status()) if self.text.can_be_kept else None
+        total = sum(size for size, _ in self.text.status) if self.text.can_be_kept else None
         return lambda done: self.progress(doing, done, total)
 
 

@@ -152,7 +152,9 @@ class _Module(tf.Module):
     def decode(self, ids: Tensor) -> dict[str, Tensor]:
         if self._bytes:
             places = tf.where((ids >= 0) & (ids < len(self._points)), ids, len(self._points))
-            return {"text": tf.strings.reduce_join(tf.gather([*map(_byte, range(256)), b""], places), axis=-1)}
+            return {
+                "text": tf.strings.reduce_join(tf.gather([bytes([byte]) for byte in range(256)] + [b""], places), axis=-1)
+            }
         known = tf.ragged.boolean_mask(ids, (ids >= 0) & (ids < len(self._points)))
         points = known.with_flat_values(tf.gather(self._points, known.flat_values))
         return {"text": tf.strings.unicode_encode(points, "UTF-8")}
@@ -169,10 +171,6 @@ class _Untracked:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-
-
-def _byte(value: int) -> bytes:
-    return bytes([value])
 
 
 def _function(function: Any, arguments: dict[str, Any]) -> Any:

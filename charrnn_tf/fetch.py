@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import TextError, reason
+from .files import sha256
 
 BLOCK_BYTES = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
@@ -67,11 +67,11 @@ def fetch(
     place = corpus.url if url is None else url
     try:
         if target.exists():
-            if _sum(target) == corpus.sha256:
+            if sha256(target) == corpus.sha256:
                 return target
             raise TextError(f"{str(target)!r} is there already and is another text. Move it away, or choose another folder.")
         _download(place, partial, corpus.size, progress)
-        if _sum(partial) != corpus.sha256:
+        if sha256(partial) != corpus.sha256:
             partial.unlink()
             raise TextError(f"{place} has another text than {name}: its sum is not the one known. Use --url.")
         partial.replace(target)
@@ -84,7 +84,7 @@ def _download(url: str, partial: Path, size: int, progress: Callable[[int, int],
     """Write what is at a URL to a file, after what the file holds already; at most `size` bytes and one."""
     if not url.startswith(("http://", "https://")):
         raise TextError(f"{url!r} is no address that begins with http:// or https://")
-    have = partial.stat().st_size if partial.exists() else 0
+    have = _size(partial)
     if have > size:
         partial.unlink()
         have = 0
@@ -122,11 +122,10 @@ def _opened(partial: Path) -> BinaryIO:
     return open(partial, "ab")
 
 
+def _size(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
 def _again(partial: Path) -> str:
-    have = partial.stat().st_size if partial.exists() else 0
+    have = _size(partial)
     return f"{have:,} bytes are kept: give the command again to go on." if have else "Is there a network?"
-
-
-def _sum(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,8 +1,9 @@
-"""Opens files that a user names, and refuses what is none: a pipe would be waited for, a device may have no end."""
+"""Opens files that a user names, and refuses what is none: a pipe would be waited for, a device may have no end. Sums."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -24,3 +25,9 @@ def open_file(path: str | Path) -> BinaryIO:
     except OSError:
         os.close(descriptor)
         raise
+
+
+def sha256(file: Path) -> str:
+    """The sum of a file's bytes, in hexadecimal."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

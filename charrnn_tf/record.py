@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 from .config import ModelConfig, TrainConfig, check_number, check_whole, from_json
 from .corpus import TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
+from .files import sha256
 from .vocabulary import ByteVocabulary, Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
@@ -271,9 +271,3 @@ def to_json(record: Record) -> str:
 def _finite(loss: float | None) -> float | None:
     """A loss, or None where it is not a number: JSON has no word for that."""
     return loss if loss is not None and math.isfinite(loss) else None
-
-
-def sha256(file: Path) -> str:
-    """The sum of a file's bytes, in hexadecimal."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

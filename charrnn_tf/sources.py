@@ -18,6 +18,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,7 +76,7 @@ class Text:
         """The text's name in messages."""
         return ", ".join(map(repr, self.names)) if self.names else "the built-in corpus"
 
-    @property
+    @cached_property
     def paths(self) -> tuple[str, ...]:
         """Where the files are: absolute, or `-`."""
         return tuple(file if file == STANDARD_INPUT else os.path.realpath(file) for file in self.files)
@@ -85,6 +86,7 @@ class Text:
         """Whether it consists of files, which can be known again by their paths, sizes and times of change."""
         return bool(self.files) and STANDARD_INPUT not in self.files
 
+    @cached_property
     def status(self) -> list[tuple[int, int]]:
         """Size and time of change of each file; zeros where it can't be asked, which reading tells."""
         return [_status(file) for file in self.files]
@@ -92,7 +94,7 @@ class Text:
     @property
     def size(self) -> int:
         """Bytes of text, of packed files a guess that is rather too high."""
-        sizes = zip(self.files, self.status(), strict=True)
+        sizes = zip(self.files, self.status, strict=True)
         return sum(size * (MOST_PACKED if _unpack(file) else 1) for file, (size, _) in sizes)
 
     def bytes_of(self, block: str) -> bytes:
@@ -126,15 +128,13 @@ class Text:
         for number, file in enumerate(self.files):
             with self._open(file) as (stream, raw):
                 decode = _as_characters(stream) if self.as_bytes else _decode(stream, _shown(file))
-                blocks = _errors(file, decode)
-                first = next(blocks, None)
-                if first is not None and last is not None and (between := self._between(last)):
-                    yield None, between
-                while first is not None:
-                    yield number, first
-                    last = first[-1]
+                begins = True
+                for block in _errors(file, decode):
+                    if begins and last is not None and (between := self._between(last)):
+                        yield None, between
+                    yield number, block
+                    begins, last = False, block[-1]
                     progress(before + raw.tell())
-                    first = next(blocks, None)
                 before += raw.tell()
 
     def _between(self, last: str) -> str:
@@ -219,8 +219,7 @@ def _hidden(path: str) -> bool:
 
 def _as_characters(file: IO[bytes]) -> Iterator[str]:
     """Blocks of a file's bytes, each byte a character."""
-    while data := file.read(BLOCK_BYTES):
-        yield data.decode("latin-1")
+    return (data.decode("latin-1") for data in _reads(file) if data)
 
 
 def _decode(file: IO[bytes], name: str) -> Iterator[str]:
