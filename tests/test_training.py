@@ -174,10 +174,10 @@ def test_the_first_budget_reached_ends_the_run(tmp_path, budget, end):
 
 def test_a_budget_in_seconds_holds_for_everything(tmp_path):
     begin = time.monotonic()
-    timed = trainer(tmp_path, max_seconds=4.0, max_steps=10**6, schedule="cosine", validation_fraction=0.0)
+    timed = trainer(tmp_path, max_seconds=15.0, max_steps=10**6, schedule="cosine", validation_fraction=0.0)
     rows = list(timed.run())
     elapsed = time.monotonic() - begin
-    assert 2.0 < elapsed < 4.5
+    assert 10.0 < elapsed < 16.0
     assert 1 < timed.step < 10**6
     assert rows[-1].step == timed.step
     assert rows[-1].learning_rate < 0.2 * 0.02  # the schedule comes to its end with the time
