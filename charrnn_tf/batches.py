@@ -41,15 +41,15 @@ class Streams:
         """Windows in one pass over the text."""
         return (len(self.ids) - 1) // (self.batch_size * self.num_steps)
 
-    def read(self, step: int, count: int) -> npt.NDArray[np.int32]:
-        """The windows of `count` steps from `step` on, [count, batch_size, num_steps + 1].
+    def read(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
+        """The windows of `count` steps from `step` on, [count, batch_size, num_steps + 1], or those of some rows.
 
         The last column is the true next character, the last target; the next window begins with it. Steps are counted from
         the run's beginning, over all epochs.
         """
-        out = np.empty((count, self.batch_size, self.num_steps + 1), dtype=np.int32)
         length = self.steps_per_epoch * self.num_steps  # of one stream
-        starts = np.arange(self.batch_size) * length
+        starts = (np.arange(self.batch_size) * length)[rows]
+        out = np.empty((count, len(starts), self.num_steps + 1), dtype=np.int32)
         for n in range(count):
             begin = (step + n) % self.steps_per_epoch * self.num_steps
             for stream, start in enumerate(starts):

@@ -126,19 +126,21 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # as under nohup
             signal.signal(getattr(signal, name), stop)
+    chief = trainer.replicas.is_chief
+    quiet = quiet or not chief
     with TrainDisplay(trainer, quiet) as display:
         display.introduce(chosen, budget_given)
         for row in trainer.run(None if quiet else display):
             display.row(row)
-        path = trainer.directory.latest if trainer.step else None
-        display.conclude(finished=not received)
-        if received:
+        path = trainer.directory.latest if trainer.step and chief else None
+        display.conclude(finished=not trainer.stopped)
+        if trainer.stopped:
             display.say(f"Stopped and saved {path}. Go on with: charrnn-tf train --resume" if path else "Stopped.")
-    with suppress(OSError) if received else nullcontext():  # a terminal that was closed takes nothing any more
+    with suppress(OSError) if trainer.stopped else nullcontext():  # a terminal that was closed takes nothing any more
         if path:
             click.echo(path)
-    if received:
-        sys.exit(128 + received[0])
+    if trainer.stopped:
+        sys.exit(128 + (received or [signal.SIGTERM])[0])  # none received: another worker was asked to stop
 
 
 @cli.command()

@@ -21,6 +21,7 @@ SCHEDULES = ("constant", "cosine", "step")
 VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
 PRECISIONS = ("float32", "bfloat16")
+STRATEGIES = ("none", "mirrored", "multiworker")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval that follows the text instead of a number of steps
 EVALUATED_STREAMS, EVALUATED_STEPS = 128, 100  # streams at most, and characters of each, in one call of an evaluation
@@ -82,6 +83,7 @@ class TrainConfig:
     validation_fraction: float = 0.1  # the text's last part, never trained on
     seed: int = 0
     precision: str = "float32"  # of products while training; bfloat16 where the processor has it
+    strategy: str = "none"  # of tf.distribute: "mirrored" over this machine's GPUs, "multiworker" over several machines
     shards: int | None = None  # parts of a batch computed side by side; None: one for each core, as the batch divides
     xla: bool | None = None  # whether XLA compiles the steps; None: where streams are few and steps many
 
@@ -114,7 +116,7 @@ class TrainConfig:
         check_number(self, "state_reset", least=0, most=1)
         check_number(self, "validation_fraction", "weight_dropout", least=0, below=1)
         _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
-        _choice(self, precision=PRECISIONS)
+        _choice(self, precision=PRECISIONS, strategy=STRATEGIES)
         if not (self.separator is None or isinstance(self.separator, str)):
             raise ConfigError(f"separator must be a text, got {self.separator!r}")
         if not (self.xla is None or isinstance(self.xla, bool)):
@@ -167,7 +169,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # What --resume may change: budgets and reporting, nothing that a step computes with.
 RESUMABLE = frozenset(
-    {*BUDGETS, "patience", "log_every", "save_every", "keep"}
+    {*BUDGETS, "patience", "strategy", "log_every", "save_every", "keep"}
     | {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith("sample_")}
 )
 MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "vocab_size")

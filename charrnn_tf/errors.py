@@ -4,7 +4,8 @@ CharRNNError            a mistake the caller can mend; the command shows its mes
 ├── ConfigError         settings that are out of range or contradict each other
 ├── TextError           a text that can't be read, encoded or cut into windows
 ├── CheckpointError     a checkpoint or a run's folder that is missing or can't be used
-└── DivergedError       a run whose losses are no numbers any more
+├── DivergedError       a run whose losses are no numbers any more
+└── PeerError           another worker of a run that is missing or has ended
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class CheckpointError(CharRNNError):
 
 class DivergedError(CharRNNError):
     """Losses or gradients are not finite, step after step."""
+
+
+class PeerError(CharRNNError):
+    """Another worker of the same run is missing, means another run, or has ended."""
 
 
 def describe_character(character: str) -> str:

@@ -28,12 +28,12 @@ def parameters(model: ModelConfig) -> int:
     return vocabulary * model.embedding_size + recurrent + (hidden + 1) * vocabulary
 
 
-def training_memory(model: ModelConfig, train: TrainConfig) -> float:
-    """Bytes of memory that training takes at its peak, about."""
+def training_memory(model: ModelConfig, train: TrainConfig, workers: int = 1) -> float:
+    """Bytes of memory that training takes at its peak, about, in each of so many processes."""
     weights = parameters(model) * (4 + SLOTS[train.optimizer])
     a_character = model.num_layers * model.hidden_size * (GATES[model.cell] + KEPT_STATES) + KEPT_LOGITS * model.vocab_size
     validation = EVALUATED_STREAMS * EVALUATED_STEPS if train.validation_fraction else 0
-    at_once = max(float(train.batch_size) * train.num_steps, validation)
+    at_once = max(float(train.batch_size) * train.num_steps / workers, validation)
     return TENSORFLOW + FLOAT * (weights + at_once * a_character)
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import estimate, runtime
 from .config import BUDGETS, MODEL_OPTIONS, RESUMABLE, ModelConfig, TrainConfig, split
-from .corpus import load_corpus
+from .corpus import Corpus, TextRecord, load_corpus
 from .errors import ConfigError, TextError
+from .files import sha256
 from .output import Reading
 from .recipe import FOR_ADAM, settings_for
-from .record import CONFIG, Record, find_record, list_checkpoints
+from .record import CONFIG, SUMS, Record, find_record, list_checkpoints
+from .rendezvous import ALONE, STARTING, Cluster, bounded, check_share, meet
 from .sources import STANDARD_INPUT
 
 if TYPE_CHECKING:
+    from .replicas import Replicas
     from .training import Trainer
 
 
@@ -36,39 +39,51 @@ def begin(
     model_settings, train_settings = split(asked)
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
+    cluster = _cluster(train_config)
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
     if initial:
         asked = {**asked, "vocabulary": initial[1].train.vocabulary}
     if train_config.min_count > 1:
         asked = {"unknown": "skip", **asked}
     train_config = TrainConfig(**split(asked)[1])
-    with reading as progress:
-        corpus = load_corpus(text, progress=progress, **_reading_settings(train_config, initial and initial[1]))
-    reading.conclude(corpus)
+    corpus = _read(text, train_config, initial and initial[1], reading)
     chosen = _choose(train_config, len(corpus.ids), asked, initial and initial[1].model) if by_rule else {}
     model_settings, train_settings = split({**chosen, **asked})
     train_config = TrainConfig(**train_settings)
     model_config = initial[1].model if initial else ModelConfig(vocab_size=len(corpus.vocabulary), **model_settings)
-    _check_room(model_config, train_config, directory)
-    _start_tensorflow(train_config)
+    _check_room(model_config, train_config, directory, cluster)
+    replicas, waited = _start_tensorflow(model_config, train_config, corpus, initial and initial[0], cluster, reading)
+    started += waited
     from .training import Trainer
 
     shown = ", ".join(map(repr, text)) or "the built-in corpus"
     with _named(f"{shown} (--limit-chars {train_config.limit_chars})" if train_config.limit_chars else shown):
         trainer = Trainer(
             model_config, train_config, corpus.vocabulary, corpus.ids, directory,
-            overwrite=overwrite, init_from=initial and initial[0], started=started, text=corpus.text,
+            overwrite=overwrite, init_from=initial and initial[0], started=started, text=corpus.text, replicas=replicas,
         )  # fmt: skip
     return trainer, chosen
 
 
-def _reading_settings(train_config: TrainConfig, record: Record | None) -> dict[str, Any]:
-    """How `load_corpus` is to read; a model that there is brings its vocabulary."""
-    return {
-        "vocabulary": record.vocabulary if record else train_config.vocabulary,
-        "min_count": 1 if record else train_config.min_count,
-        **{name: getattr(train_config, name) for name in ("unknown", "separator", "limit_chars")},
-    }
+def _read(
+    text: Sequence[str],
+    train_config: TrainConfig,
+    record: Record | None,
+    reading: Reading,
+    expected: TextRecord | None = None,
+) -> Corpus:
+    """The text's ids; a model that there is already, `record`, brings its vocabulary."""
+    with reading as progress:
+        corpus = load_corpus(
+            text,
+            vocabulary=record.vocabulary if record else train_config.vocabulary,
+            min_count=1 if record else train_config.min_count,
+            **{name: getattr(train_config, name) for name in ("unknown", "separator", "limit_chars")},
+            expected=expected,
+            progress=progress,
+        )
+    reading.conclude(corpus)
+    return corpus
 
 
 @contextmanager
@@ -102,7 +117,7 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
                 f"{getattr(record.model, name)}. Leave the option out."
             )
     for name in ("vocabulary", "min_count"):
-        if getattr(train_config, name) not in (_default(name), getattr(record.train, name)):
+        if getattr(train_config, name) not in (getattr(TrainConfig, name), getattr(record.train, name)):
             raise ConfigError(f"{_option(name)} contradicts --init-from, which brings its own vocabulary. Leave it out.")
     dropout = float(model_settings.get("dropout", record.model.dropout))
     return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
@@ -124,7 +139,7 @@ def resume(
     reading: Reading,
 ) -> Trainer:
     """A trainer that goes on with the run in a folder."""
-    _, record = find_record("latest", directory)
+    path, record = find_record("latest", directory)
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
     initial = str(Path(init_from).resolve()) if init_from else None
     if initial and initial == str(Path(record.init_from or "").parent):  # the folder that the checkpoint was in
@@ -138,39 +153,68 @@ def resume(
     changes = {name: value for name, value in asked.items() if name in RESUMABLE}
     if any(budget in changes for budget in BUDGETS):
         changes = {**dict.fromkeys(BUDGETS), **changes}
+    train_config = dataclasses.replace(record.train, **changes)
+    cluster = _cluster(train_config)
     sources = [source.path for source in record.text.sources]
     if STANDARD_INPUT in sources and not text:
         raise TextError("this run reads standard input: give its text again, with: charrnn-tf train - --resume")
-    how = _reading_settings(record.train, record)
-    with reading as progress:
-        corpus = load_corpus(text or sources, progress=progress, expected=record.text, **how)
-    reading.conclude(corpus)
-    train_config = dataclasses.replace(record.train, **changes)
-    _check_room(record.model, train_config, directory, there=len(list_checkpoints(directory)))
-    _start_tensorflow(train_config)
+    corpus = _read(text or sources, record.train, record, reading, expected=record.text)
+    _check_room(record.model, train_config, directory, cluster, there=len(list_checkpoints(directory)))
+    replicas, waited = _start_tensorflow(record.model, train_config, corpus, path, cluster, reading)
+    started += waited
     from .training import Trainer
 
     return Trainer(
         record.model, train_config, record.vocabulary, corpus.ids, directory,
-        resume=True, text=corpus.text, init_from=record.init_from, started=started,
+        resume=True, text=corpus.text, init_from=record.init_from, started=started, replicas=replicas,
     )  # fmt: skip
 
 
-def _check_room(model_config: ModelConfig, train_config: TrainConfig, directory: str, there: int = 0) -> None:
+def _cluster(train_config: TrainConfig) -> Cluster:
+    return Cluster.from_environment() if train_config.strategy == "multiworker" else ALONE
+
+
+def _check_room(
+    model_config: ModelConfig, train_config: TrainConfig, directory: str, cluster: Cluster, there: int = 0
+) -> None:
     """Refuse what the machine has no memory or no disk for."""
     smaller = "Use a smaller --hidden-size, --batch-size, --num-steps, --num-layers or --embedding-size."
-    estimate.check_memory(estimate.training_memory(model_config, train_config), smaller)
-    estimate.check_disk(estimate.disk(model_config, train_config, there), directory)
-
-
-def _default(name: str) -> Any:
-    return getattr(TrainConfig(), name)
+    estimate.check_memory(estimate.training_memory(model_config, train_config, cluster.count), smaller)
+    if cluster.is_chief:
+        estimate.check_disk(estimate.disk(model_config, train_config, there), directory)
 
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _start_tensorflow(train_config: TrainConfig) -> None:
-    """TensorFlow with its threads shared out to the shards of a batch, each shard computing on its own."""
-    runtime.start(train_config.shards or runtime.default_shards(train_config.batch_size))
+def _start_tensorflow(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    corpus: Corpus,
+    checkpoint: Path | None,
+    cluster: Cluster,
+    reading: Reading,
+) -> tuple[Replicas, float]:
+    """TensorFlow with its threads shared out to the shards of a batch; the replicas that train, once all are there, and the
+    seconds that they were waited for.
+
+    checkpoint: what the weights are read from.
+    """
+    shards = runtime.shards_for(train_config.shards, train_config.batch_size, cluster.count) // cluster.count
+    if train_config.strategy != "multiworker":
+        runtime.start(shards)
+        from .replicas import Mirrored, Replicas
+
+        return Mirrored() if train_config.strategy == "mirrored" else Replicas(), 0.0
+    check_share(train_config.batch_size, cluster.count)
+    runtime.start(shards, workers=True)
+    from .replicas import Workers, graphics_cards
+
+    settings = {**dataclasses.asdict(model_config), **dataclasses.asdict(train_config)}
+    facts = {name: repr(value) for name, value in settings.items()}
+    facts |= {"text": corpus.text.sha256, "checkpoint": sha256(checkpoint / SUMS) if checkpoint else "none"}
+    facts |= {"number of GPUs": str(graphics_cards())}
+    waited = meet(cluster, facts, waiting=reading.say)
+    with bounded(STARTING, "a worker has left while TensorFlow started. Start all workers again."):
+        return Workers(cluster), waited

@@ -78,6 +78,16 @@ class MetricsFile:
             raise CheckpointError(f"can't write {str(self._path)!r}: {reason(error)}") from error
 
 
+class NoMetrics(MetricsFile):
+    """Rows that go nowhere."""
+
+    def __init__(self) -> None:
+        pass
+
+    def append(self, row: Row) -> None:
+        """Do nothing."""
+
+
 def read_rows(path: str | Path) -> list[Row]:
     """The rows of a metrics.csv, but for a last one that is cut short.
 

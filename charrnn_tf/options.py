@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import signal
 import sys
@@ -16,9 +15,11 @@ from .config import (
     CELLS,
     EPOCH,
     INITS,
+    MODEL_OPTIONS,
     OPTIMIZERS,
     PRECISIONS,
     SCHEDULES,
+    STRATEGIES,
     UNKNOWN,
     VOCABULARIES,
     ModelConfig,
@@ -88,14 +89,6 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def _default(name: str) -> Any:
-    for kind in (ModelConfig, TrainConfig):
-        for field in dataclasses.fields(kind):
-            if field.name == name:
-                return field.default
-    raise KeyError(name)
-
-
 # name: (type, help); the defaults are the dataclasses', or what `unset` says where that is None
 SETTINGS: dict[str, tuple[Any, str]] = {
     "cell": (click.Choice(CELLS), "Kind of recurrent layers."),
@@ -126,6 +119,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "validation_fraction": (float, "The text's last part, held out; 0: none."),
     "seed": (click.IntRange(min=0), "Of everything random."),
     "precision": (click.Choice(PRECISIONS), "Of products in training; bfloat16: quicker, on processors that have it."),
+    "strategy": (click.Choice(STRATEGIES), "tf.distribute: over this machine's GPUs, or the machines in TF_CONFIG."),
     "save_every": (click.IntRange(min=1), "Steps between checkpoints."),
     "keep": (click.IntRange(min=1), "Checkpoints to keep, besides the best."),
     "log_every": (click.IntRange(min=1), "Steps between rows of metrics.csv."),
@@ -152,7 +146,7 @@ UNSET = {
 def setting_options(command: Command) -> Command:
     """The options of `train` that settings files and presets give too; not given, they are None."""
     for name, (kind, text) in reversed(SETTINGS.items()):
-        shown = str(UNSET.get(name, _default(name)))
+        shown = str(UNSET.get(name, getattr(ModelConfig if name in MODEL_OPTIONS else TrainConfig, name)))
         option = click.option(
             f"--{name.replace('_', '-')}",
             type=kind,

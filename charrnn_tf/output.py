@@ -58,6 +58,11 @@ class Reading:
             self._doing = doing
         self._bar.update(self._bar.task_ids[0], completed=done)
 
+    def say(self, text: str) -> None:
+        """Say what is waited for."""
+        if not self._quiet:
+            click.echo(text, err=True)
+
     def conclude(self, corpus: Corpus) -> None:
         """Say where the ids are kept."""
         if corpus.kept and not self._quiet:

@@ -35,6 +35,11 @@ def default_shards(batch_size: int) -> int:
     return 1
 
 
+def shards_for(saved: int | None, batch_size: int, replicas: int = 1) -> int:
+    """Parts that a whole batch is cut into: as many as a run was begun with, where the replicas can share them evenly."""
+    return saved if saved and saved % replicas == 0 else replicas * default_shards(batch_size // replicas)
+
+
 def default_xla(batch_size: int, total_steps: int | None) -> bool:
     """Whether XLA should compile a run's steps: measured, it takes a third to half the time with few streams, and up to
     twice the time with many."""
@@ -84,10 +89,11 @@ def in_force() -> dict[str, Any]:
     }
 
 
-def start(shards: int = 1) -> None:
+def start(shards: int = 1, workers: bool = False) -> None:
     """Import TensorFlow and set what the user has not set.
 
     shards: parts that the work is cut into; each gets an equal share of the cores as its threads.
+    workers: whether several processes will work together, which must be told before TensorFlow starts its devices.
     """
     os.environ.setdefault(ONEDNN, "1")
     cores = available_cores()
@@ -99,7 +105,8 @@ def start(shards: int = 1) -> None:
             tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // shards))
         if INTER not in os.environ:
             tf.config.threading.set_inter_op_parallelism_threads(cores)
-        tf.config.list_logical_devices()
+        if not workers:
+            tf.config.list_logical_devices()
 
 
 @contextmanager

@@ -18,8 +18,10 @@ from .config import LARGEST_RATE, ModelConfig, TrainConfig
 from .layers import PLAIN, Engine, State, Tensor, on_graphics_card
 from .model import build_model, character_losses, recurrent_layers, shard, state_names, weights, zero_state
 from .pace import most_steps
+from .replicas import ALONE, Replicas
 from .runtime import has_bfloat16
 
+ALL = slice(None)  # streams of a batch
 COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
 MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite: then the run ends
 
@@ -27,11 +29,11 @@ MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite: then t
 class RunState:
     """Everything that a step reads and writes, each in one variable that a checkpoint saves."""
 
-    def __init__(self, model_config: ModelConfig, config: TrainConfig) -> None:
-        self.model = build_model(model_config, config.batch_size, seed=config.seed)
+    def __init__(self, model_config: ModelConfig, config: TrainConfig, replicas: Replicas = ALONE) -> None:
+        self.replicas = replicas
         self.engine = choose_engine(config)
-        self.optimizer = build_optimizer(config)
-        self.optimizer.build(self.model.trainable_variables)
+        self.copies = [self._copy(model_config, config, device) for device in replicas.devices]
+        self.model, self.optimizer = self.copies[0]
         zeros = zero_state(model_config, config.batch_size)
         self.recurrent = [tuple(tf.Variable(zero, trainable=False) for zero in layer) for layer in zeros]
         self.state_names = state_names(model_config)
@@ -40,6 +42,22 @@ class RunState:
         self.loss_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)  # of these, for a loss or gradient that is not finite
         self.skipped_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @staticmethod
+    def _copy(model_config: ModelConfig, config: TrainConfig, device: str) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+        """Weights and optimizer of a replica of this process."""
+        with tf.device(device):
+            model = build_model(model_config, config.batch_size, seed=config.seed)
+            optimizer = build_optimizer(config)
+            optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    def spread(self) -> None:
+        """Give all replicas of this process the weights and the optimizer of its first."""
+        for model, optimizer in self.copies[1:]:
+            for own, first in [(model, self.model), (optimizer, self.optimizer)]:
+                for variable, value in zip(own.variables, first.variables, strict=True):
+                    variable.assign(value)
 
     def variables(self) -> dict[str, dict[str, Any]]:
         """All variables by name, as checkpoints hold them."""
@@ -86,12 +104,17 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
     return tf.cast(tf.minimum(rate, LARGEST_RATE), tf.float32)
 
 
-def begin_window(config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State]) -> list[State]:
-    """The states before a step's window, zero where a stream begins anew: all at an epoch's start, each by chance."""
+def begin_window(
+    config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State], rows: slice = ALL
+) -> list[State]:
+    """The states before a step's window, zero where a stream begins anew: all at an epoch's start, each by chance.
+
+    rows: which of the batch's streams these are.
+    """
     seed = _seed(config, step, "reset")
     bits = tf.random.stateless_uniform((config.batch_size, 1), seed, None, None, tf.int32, alg="philox")  # as under XLA
     fresh = (tf.cast(bits, tf.float64) / 2**32 + 0.5 < config.state_reset) | (step % steps_per_epoch == 0)
-    return tf.nest.map_structure(lambda part: tf.where(fresh, tf.zeros_like(part), part), state)
+    return tf.nest.map_structure(lambda part: tf.where(fresh[rows], tf.zeros_like(part), part), state)
 
 
 def window_loss(
@@ -102,19 +125,22 @@ def window_loss(
     window: Tensor,
     state: list[State],
     engine: Engine = PLAIN,
+    numbers: range | None = None,
 ) -> tuple[Tensor, list[State]]:
     """The mean loss of a window, nats a character: ids [B, T + 1], of which all but the first are targets, and states.
 
-    The batch is computed in `config.shards` parts, side by side. rate: of dropout on the layers' outputs.
+    The window is computed in shards, side by side. rate: of dropout on the layers' outputs. numbers: of the shards, where
+    the window is a part of a batch that has `config.shards` of them.
     """
-    shards = config.shards or 1
+    numbers = numbers or range(config.shards or 1)
+    shards = len(numbers)
     losses, after = [], []
     kernels = _thinned(model, config, step)
     for n in range(shards):
         part = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), (window, state))
 
         def dropout(layer: int, outputs: Tensor, n: int = n) -> Tensor:
-            seed = _seed(config, step, f"dropout of layer {layer}, shard {n}")
+            seed = _seed(config, step, f"dropout of layer {layer}, shard {numbers[n]}")
             return outputs * dropout_mask(tf.shape(outputs), rate, seed)
 
         with keras.StatelessScope(state_mapping=kernels):
@@ -155,28 +181,48 @@ def dropout_mask(shape: Tensor, rate: float, seed: Tensor) -> Tensor:
 
 
 def train_step(
-    run: RunState, config: TrainConfig, rate: float, window: Tensor, state: list[State]
+    run: RunState, config: TrainConfig, rate: float, window: Tensor, state: list[State], n: int = 0
 ) -> tuple[Tensor, list[State], Tensor]:
     """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after, taken.
 
-    A step whose loss or gradient is not finite, or too large for the rate, is not taken: weights, optimizer and states stay
-    as they were.
+    n: number of the replica in this process, whose part of the batch the window is; the loss and the gradients are those of
+    the whole batch. A step whose loss or gradient is not finite, or too large for the rate, is not taken: weights, optimizer
+    and states stay as they were.
     """
+    (model, optimizer), replicas = run.copies[n], run.replicas
     with tf.GradientTape() as tape:
-        loss, after = window_loss(run.model, config, rate, run.step, window, state, run.engine)
-    variables = run.model.trainable_variables
-    gradients = tape.gradient(loss, variables)
+        loss, after = window_loss(model, config, rate, run.step, window, state, run.engine, _shards(config, replicas, n))
+        loss /= replicas.count
+    variables = [variable.value for variable in model.trainable_variables]
+    loss, gradients = _summed(replicas, loss, tape.gradient(loss, variables))
     norm = tf.linalg.global_norm(gradients)
-    taken = tf.math.is_finite(loss) & tf.math.is_finite(norm * run.optimizer.learning_rate)
+    taken = tf.math.is_finite(loss) & tf.math.is_finite(norm * optimizer.learning_rate)
     if config.clip_norm:
         gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, norm)
 
     def update() -> Tensor:
-        run.optimizer.apply(gradients, variables)
+        for gradient, variable in zip(gradients, variables, strict=True):  # `apply` would sum over the replicas once more
+            optimizer.update_step(gradient, variable, optimizer.learning_rate)
+        optimizer.iterations.assign_add(1)
         return tf.constant(True)
 
     tf.cond(taken, update, lambda: tf.constant(False))
     return loss, tf.nest.map_structure(lambda new, old: tf.where(taken, new, old), after, state), taken
+
+
+def _shards(config: TrainConfig, replicas: Replicas, n: int) -> range:
+    """The numbers of a replica's shards."""
+    each = max((config.shards or 1) // replicas.count, 1)
+    first = (replicas.first + n) * each
+    return range(first, first + each)
+
+
+def _summed(replicas: Replicas, loss: Tensor, gradients: list[Any]) -> tuple[Tensor, list[Any]]:
+    """The loss and the gradients of the whole batch; rows of an embedding stay rows."""
+    dense = [gradient for gradient in gradients if not isinstance(gradient, tf.IndexedSlices)]
+    loss, *dense = replicas.summed([loss, *dense])
+    left = iter(dense)
+    return loss, [replicas.collected(each) if isinstance(each, tf.IndexedSlices) else next(left) for each in gradients]
 
 
 def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig, steps_per_epoch: int) -> Any:
@@ -187,11 +233,24 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     n is at most `pace.most_steps`. XLA compiles for one shape only: for it the windows are filled up to that many.
     """
 
+    replicas = run.replicas
+    rows = replicas.rows(config.batch_size)
+
+    def all_replicas(window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor]:
+        def one(n: int, window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor]:
+            window, state = tf.nest.map_structure(lambda whole: shard(whole, n, replicas.here), (window, state))
+            return train_step(run, config, model_config.dropout, window, state, n)
+
+        losses, after, taken = zip(*replicas.run(one, window, state), strict=True)
+        return losses[0], tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after), taken[0]
+
     def run_steps(windows: Tensor, count: Tensor, time_fraction: Tensor) -> None:
         def body(n: Tensor, state: Any) -> Any:
-            state = begin_window(config, steps_per_epoch, run.step, state)
-            run.optimizer.learning_rate.assign(learning_rate(config, steps_per_epoch, run.step, time_fraction))
-            loss, state, taken = train_step(run, config, model_config.dropout, windows[n], state)
+            state = begin_window(config, steps_per_epoch, run.step, state, rows)
+            rate = learning_rate(config, steps_per_epoch, run.step, time_fraction)
+            for _, optimizer in run.copies:
+                optimizer.learning_rate.assign(rate)
+            loss, state, taken = all_replicas(windows[n], state)
             skipped = tf.cast(~taken, tf.int64)
             run.loss_sum.assign_add(tf.where(taken, tf.cast(loss, tf.float64), 0.0))
             run.loss_steps.assign_add(1)
@@ -200,18 +259,18 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
             run.step.assign_add(1)
             return n + 1, state
 
-        before = [tuple(part.value() for part in layer) for layer in run.recurrent]
+        before = [tuple(part.value()[rows] for part in layer) for layer in run.recurrent]
 
         def goes_on(n: Tensor, _: Any) -> Tensor:
             return (n < count) & (run.skipped_in_a_row < MOST_SKIPPED)
 
         _, after = tf.while_loop(goes_on, body, (0, before), parallel_iterations=1)
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
-            variable.assign(value)
+            variable.assign(tf.concat([variable[: rows.start], value, variable[rows.stop :]], 0))
 
     capacity = most_steps(config) if config.xla else None
     signature = (
-        tf.TensorSpec([capacity, config.batch_size, config.num_steps + 1], tf.int32),
+        tf.TensorSpec([capacity, config.batch_size // replicas.count * replicas.here, config.num_steps + 1], tf.int32),
         tf.TensorSpec([], tf.int32),
         tf.TensorSpec([], tf.float64),
     )

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,14 +16,16 @@ from . import checkpoint
 from .batches import Streams
 from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
 from .corpus import TextRecord
-from .errors import ConfigError, DivergedError, TextError
+from .errors import CharRNNError, ConfigError, DivergedError, PeerError, TextError
 from .evaluation import Evaluator, StoppedError
 from .layers import on_graphics_card
 from .metrics import Row
 from .pace import Pace
-from .record import Record, warn
-from .rundir import RunDirectory
-from .runtime import available_cores, default_shards, default_xla, in_force
+from .record import Record, find_record, warn
+from .rendezvous import check_share
+from .replicas import ALONE, LOST, Replicas
+from .rundir import ElsewhereDirectory, RunDirectory
+from .runtime import available_cores, default_xla, in_force, shards_for
 from .sampling import Sampler
 from .steps import MOST_SKIPPED, RunState, compile_steps
 from .vocabulary import Ids, Vocabulary
@@ -70,6 +71,7 @@ class Trainer:
         text: TextRecord | None = None,
         init_from: str | Path | None = None,
         started: float | None = None,
+        replicas: Replicas = ALONE,
     ) -> None:
         if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
             raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
@@ -81,12 +83,13 @@ class Trainer:
         training, self._validation = _hold_out(ids, train_config.validation_fraction)
         self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
-        self.directory = RunDirectory(directory, train_config.keep, resume=resume, overwrite=overwrite)
-        before = self.directory.latest if resume else None
-        record = self.directory.records[before] if before else None
+        self.replicas = replicas
+        check_share(train_config.batch_size, replicas.count)
+        self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
+        before, record = find_record("latest", directory) if resume else (None, None)
         self.config = self._completed(train_config.with_budget(len(ids)), record)
         self._validate_every = self.config.validation_interval(self.steps_per_epoch)
-        self.state = RunState(model_config, self.config)
+        self.state = RunState(model_config, self.config, replicas)
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
         self.last_validation: float | None = None  # of this process
@@ -95,9 +98,27 @@ class Trainer:
             self._restore(before, record)
         elif init_from:
             checkpoint.restore_weights(init_from, self.state.model)
+        self.state.spread()
         self._stop = False
+        self.stopped = False  # whether the run has ended because this process or another worker was asked to
         self._sampler: Sampler | None = None
-        self._evaluator = Evaluator(self.model, model_config, self.config.shards or 1)
+        self._evaluator = Evaluator(self.model, model_config, (self.config.shards or 1) // replicas.count)
+
+    def _open_directory(self, path: str | Path, keep: int, resume: bool, overwrite: bool) -> RunDirectory:
+        """The run's folder: the chief's own, which it makes ready; what it finds wrong ends all workers."""
+        problem: CharRNNError = PeerError("the chief could not begin; it says why")
+        directory: RunDirectory | None = None
+        if self.replicas.is_chief:
+            try:
+                directory = RunDirectory(path, keep, resume=resume, overwrite=overwrite)
+            except CharRNNError as error:
+                problem = error
+        else:
+            directory = ElsewhereDirectory(path)
+        failed, *_ = self.replicas.agree(directory is None)
+        if failed or directory is None:
+            raise problem
+        return directory
 
     def _completed(self, config: TrainConfig, record: Record | None) -> TrainConfig:
         """The settings with what is not given taken from the run's record, or from the machine and the run."""
@@ -105,7 +126,9 @@ class Trainer:
         if on_graphics_card():
             return dataclasses.replace(config, shards=shards or 1, xla=False)  # XLA can't compile what cuDNN computes
         xla = default_xla(config.batch_size, self._total_steps(config)) if xla is None else xla
-        return dataclasses.replace(config, shards=shards or default_shards(config.batch_size), xla=xla)
+        shards = shards_for(shards, config.batch_size, self.replicas.count)
+        _, shards = self.replicas.agree(False, shards)  # workers' cores may differ
+        return dataclasses.replace(config, shards=int(shards), xla=xla and self.replicas.alone)
 
     @property
     def notes(self) -> list[str]:
@@ -127,9 +150,11 @@ class Trainer:
     @property
     def device(self) -> str:
         """What computes."""
+        parts = [f"CPU, {available_cores()} cores"]
         if on_graphics_card():
-            return f"{len(tf.config.list_logical_devices('GPU'))} GPU, cuDNN, TensorFlow {tf.__version__}"
-        return f"CPU, {available_cores()} cores, TensorFlow {tf.__version__}"
+            parts = [f"{len(tf.config.list_logical_devices('GPU'))} GPU, cuDNN"]
+        parts += [f"TensorFlow {tf.__version__}"] + ([] if self.replicas.alone else [f"{self.replicas.count} replicas"])
+        return ", ".join(parts)
 
     @property
     def validation_characters(self) -> int:
@@ -182,35 +207,53 @@ class Trainer:
         """Train until a budget is reached or `stop` is called; yields the rows of metrics.csv as they are written.
 
         A run that reaches its budget ends with validation, row and checkpoint; one that is stopped only saves, and its
-        resumption does what was due at that step.
+        resumption does what was due at that step. Of several workers each runs all of this, and the chief decides and
+        writes; raises PeerError where another one ends.
         """
+        try:
+            yield from self._run(display)
+        except LOST as error:
+            if self.replicas.count == self.replicas.here:
+                raise
+            saved = f"The last checkpoint is {self.directory.latest.name}. " if self.directory.records else ""
+            raise PeerError(
+                f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
+                "again with --resume."
+            ) from error
+
+    def _run(self, display: Display | None) -> Iterator[Row]:
+        replicas = self.replicas
         pace = Pace(self.config, len(self._validation), shows_samples=display is not None)
         run_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
         begun = saved = self.step
         saved_at = time.monotonic()
-        final = bool(begun) and (self._spent(pace) or (not int(self.state.loss_steps) and self.out_of_patience))
-        if self._stop and not begun:
+        final: float = bool(begun) and (self._spent(pace) or (not int(self.state.loss_steps) and self.out_of_patience))
+        self.stopped, *_ = replicas.agree(self._stop and not begun)
+        if self.stopped:
             return
         with self.directory.open(begun) as metrics:
             while True:
-                row = None
-                row_due = self._row_due(final) and not self._stop
-                validation_loss = self._validate(pace) if row_due and self._validation_due(final) else None
-                if row_due and not self._stop:  # a stop meanwhile has ended the validation
+                row = validation_loss = None
+                stopping, final, save_due = replicas.agree(self._stop, final, self._save_due(saved_at))
+                row_due = self._row_due(bool(final)) and not stopping
+                if row_due and self._validation_due(bool(final)):
+                    validation_loss = self._validate(pace)
+                    stopping = validation_loss is None  # a stop meanwhile has ended it
+                if row_due and not stopping:
                     row = self._close_row(validation_loss, pace)
                     metrics.append(row)
                     yield row
-                improved = row is not None and self._improved(row.validation_loss)
-                if row and row.validation_loss is not None:
-                    self.last_validation = row.validation_loss
-                    final = final or (not improved and self.out_of_patience)
-                stopping = self._stop  # looked at once: a signal may come at any moment
-                due = self.step > saved and (stopping or self._save_due(saved_at))
+                improved: float = False
+                if row:
+                    self.last_validation = self.last_validation if validation_loss is None else validation_loss
+                    improved = self._improved(validation_loss)
+                    exhausted = validation_loss is not None and not improved and self.out_of_patience
+                    stopping, improved, exhausted = replicas.agree(self._stop, improved, exhausted)
+                    final = final or exhausted
+                due = self.step > saved and bool(stopping or save_due)
                 if due or improved or (final and row):
                     with pace.saving():
-                        self._save(
-                            row.validation_loss if row else None, only_while_best=not (due or final or self.step == saved)
-                        )
+                        self._save(validation_loss, only_while_best=not (due or final or self.step == saved))
                     saved = self.step
                     saved_at = time.monotonic() if due else saved_at
                 if (
@@ -223,13 +266,16 @@ class Trainer:
                         for text in self._samples():
                             display.sample(self.step, text)
                 if final or stopping:
+                    self.stopped, *_ = replicas.agree(self._stop)
                     return
-                if self._stop:
-                    continue
                 left = self._seconds_left(pace)
-                windows = self.streams.read(self.step, min(pace.steps(left), self._steps_to_event()))
+                count = min(pace.steps(left), self._steps_to_event())
+                stopping, count, time_fraction = replicas.agree(self._stop, count, self._time_fraction(left))
+                if stopping:
+                    continue
+                windows = self.streams.read(self.step, int(count), replicas.rows(self.config.batch_size))
                 with pace.training(len(windows)):
-                    run_steps(windows, self._time_fraction(left))
+                    run_steps(windows, time_fraction)
                     final = self._spent(pace)
                 self._check_losses()
                 if display:
@@ -314,10 +360,16 @@ class Trainer:
         return row
 
     def _validate(self, pace: Pace) -> float | None:
-        """Nats a character of the validation part; None where the run was asked to stop meanwhile."""
-        with suppress(StoppedError), pace.validating():
-            return self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
-        return None
+        """Nats a character of the validation part, as the chief finds; None where it was asked to stop meanwhile."""
+        loss, stopped = 0.0, False
+        if self.replicas.is_chief:
+            try:
+                with pace.validating():
+                    loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
+            except StoppedError:
+                stopped = True
+        stopped, loss = self.replicas.agree(stopped, loss)
+        return None if stopped else loss
 
     def _samples(self) -> Iterator[str]:
         """Texts written with the weights as they are, one for each prime."""
@@ -334,7 +386,11 @@ class Trainer:
                 unknown="skip",
             )
 
-    def _save(self, validation_loss: float | None, only_while_best: bool) -> Path:
+    def _save(self, validation_loss: float | None, only_while_best: bool) -> None:
+        for part in tf.nest.flatten(self.state.recurrent):
+            self.replicas.complete(part)
+        if not self.replicas.is_chief:
+            return
         record = Record(
             model=self.model_config,
             train=self.config,
@@ -349,7 +405,7 @@ class Trainer:
             init_from=self.init_from,
             in_force=in_force(),
         )
-        return self.directory.save(record, self.state.variables())
+        self.directory.save(record, self.state.variables())
 
     def _restore(self, path: Path, record: Record) -> None:
         checkpoint.restore(path, self.state.variables())

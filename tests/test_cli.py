@@ -250,7 +250,7 @@ def test_train_options_reach_the_settings(empty):
         "num_steps": 5, "epochs": 7,
         "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
         "step_epochs": 3, "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5,
-        "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16", "save_every": 11, "keep": 3,
+        "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16", "strategy": "mirrored", "save_every": 11, "keep": 3,
         "log_every": 12, "validate_every": 13, "patience": 4, "sample_every": "epoch", "sample_prime": ("x",),
         "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
     }  # fmt: skip
@@ -331,8 +331,8 @@ def test_a_file_takes_every_setting_by_its_options_name(empty):
         "num_steps": 4, "epochs": 9,
         "max_steps": 1, "max_seconds": 1e6, "optimizer": "rmsprop", "learning_rate": 0.1, "warmup_steps": 2,
         "schedule": "step", "step_epochs": 2, "gamma": 0.5, "clip_norm": 0, "weight_dropout": 0.2, "state_reset": 0.5,
-        "validation_fraction": 0, "seed": 4, "precision": "bfloat16", "save_every": 3, "keep": 2, "log_every": 3,
-        "validate_every": 4, "patience": 0,
+        "validation_fraction": 0, "seed": 4, "precision": "bfloat16", "strategy": "mirrored", "save_every": 3,
+        "keep": 2, "log_every": 3, "validate_every": 4, "patience": 0,
         "sample_every": "epoch", "sample_prime": ["x"], "sample_length": 5, "sample_top_n": 0, "sample_temperature": 0,
     }  # fmt: skip
     assert settings.keys() == SETTINGS.keys()
@@ -408,6 +408,7 @@ def test_resume_may_change_budgets_and_reporting(copy):
     given = {
         "max_steps": 9, "log_every": 3, "save_every": 2, "keep": 1, "sample_every": 9, "sample_prime": "cat",
         "sample_length": 3, "sample_top_n": 1, "sample_temperature": 0.5, "epochs": 50, "max_seconds": 1e6, "patience": 7,
+        "strategy": "mirrored",
     }  # fmt: skip
     assert given.keys() == RESUMABLE
     flags = [part for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]

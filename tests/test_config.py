@@ -127,7 +127,7 @@ def test_split_gives_each_setting_to_the_config_that_has_it():
 
 
 def test_only_budgets_and_reporting_may_change_on_resume():
-    reporting = {"log_every", "save_every", "keep", "patience"} | {
+    reporting = {"log_every", "save_every", "keep", "patience", "strategy"} | {
         name for name in TRAIN_OPTIONS if name.startswith("sample_")
     }
     assert reporting | set(BUDGETS) == RESUMABLE

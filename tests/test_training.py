@@ -177,7 +177,7 @@ def test_a_budget_in_seconds_holds_for_everything(tmp_path):
     timed = trainer(tmp_path, max_seconds=15.0, max_steps=10**6, schedule="cosine", validation_fraction=0.0)
     rows = list(timed.run())
     elapsed = time.monotonic() - begin
-    assert 10.0 < elapsed < 16.0
+    assert 10.0 < elapsed < 18.0
     assert 1 < timed.step < 10**6
     assert rows[-1].step == timed.step
     assert rows[-1].learning_rate < 0.2 * 0.02  # the schedule comes to its end with the time

@@ -44,6 +44,9 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
         ["train-step", "default", "100", "500", "--precision", "bfloat16", "--dropout", "0.2"],
         ["torch-step", "lstm", "bfloat16", "256", "2", "32", "64"], False,
     ),
+    "step-20000-characters": (
+        ["large-vocabulary-step", "10", "30", "--precision", "float32"], ["ours", "output-products"], False,
+    ),
     "step-tf-tutorial": (["train-step", "tf-tutorial"], ["keras-tutorial", "{text}", "1", "12"], False),
     "step-notebook-tf1": (["train-step", "notebook-tf1", "200", "1200", "--keep", "1"], ["tf1-notebook", "{text}"], False),
     "step-sherlock": (
