@@ -333,6 +333,41 @@ def linear(precision: tf.DType | None) -> Any:
     return linear
 
 
+def dense_losses(precision: tf.DType | None) -> Any:
+    """-log softmax(x W + b)[target]: inputs [N, H], kernel [H, V], bias [V], targets [N] -> nats [N], for large V.
+
+    As `linear` and `sparse_softmax_cross_entropy_with_logits`, but that [N, V] numbers are written and read fewer times: all
+    are exponentiated once, by softmax; the gradient's factors for each row are put to the rows of the products' other side.
+    log sum exp(logits) is the largest logit less the log of the largest probability, which is at least 1 / V.
+    """
+
+    @tf.custom_gradient
+    def losses(inputs: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor) -> Any:
+        logits = tf.nn.bias_add(product(inputs, kernel, precision), bias)
+        largest, own = tf.reduce_max(logits, axis=1), tf.gather(logits, targets, batch_dims=1)
+        with tf.control_dependencies([largest, own]):  # then softmax may take the logits' place
+            probabilities = tf.nn.softmax(logits)
+        nats = largest - tf.math.log(tf.reduce_max(probabilities, axis=1)) - own
+
+        def gradient(d_nats: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+            places = tf.stack([tf.range(tf.shape(targets)[0]), targets], axis=1)
+            with tf.control_dependencies([nats]):  # then 1 is taken off in place
+                d = tf.tensor_scatter_nd_sub(probabilities, places, tf.ones_like(d_nats))
+            d = d if precision is None else tf.cast(d, precision)
+            rows = d_nats[:, None]
+            d_inputs = rows * product(d, kernel, precision, transpose_b=True)
+            return (
+                d_inputs,
+                product(rows * inputs, d, precision, transpose_a=True),
+                product(d_nats[None], d, precision)[0],
+                None,
+            )
+
+        return nats, gradient
+
+    return losses
+
+
 def _factors(kernel: Tensor, precision: tf.DType | None) -> tuple[Any, Any]:
     """What the loops multiply by: x -> x U and y -> y U^T, for the recurrent kernel U [H, G], cast and turned once.
 

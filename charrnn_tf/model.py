@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .config import ModelConfig
-from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, linear, summed_product
+from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, dense_losses, linear, summed_product
 
 LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
 STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
@@ -106,6 +106,14 @@ def forward(
 
     dropout: applied to each recurrent layer's outputs; None while not training.
     """
+    outputs, after = _recurrent_outputs(model, ids, state, dropout, engine)
+    return linear(engine.precision)(outputs, *_dense(model)), after
+
+
+def _recurrent_outputs(
+    model: keras.Model, ids: Tensor, state: Sequence[State], dropout: Dropout | None, engine: Engine
+) -> tuple[Tensor, list[State]]:
+    """What the dense layer reads, [T * B, H], time-major, and the states after."""
     after = []
     columns = tf.transpose(ids)
     outputs: Tensor = None
@@ -119,9 +127,12 @@ def forward(
         after.append(layer_state)
         if dropout:
             outputs = dropout(n, outputs)
+    return tf.reshape(outputs, (-1, outputs.shape[-1])), after
+
+
+def _dense(model: keras.Model) -> tuple[Tensor, Tensor]:
     dense = model.get_layer("logits")
-    weights = map(tf.convert_to_tensor, (dense.kernel, dense.bias))
-    return linear(engine.precision)(tf.reshape(outputs, (-1, outputs.shape[-1])), *weights), after
+    return tf.convert_to_tensor(dense.kernel), tf.convert_to_tensor(dense.bias)
 
 
 def character_losses(
@@ -134,9 +145,14 @@ def character_losses(
     """Nats of every target of a window: ids [B, T + 1], of which all but the first are targets, and each layer's state ->
     -log p(target) [T, B], time-major, and the states after.
     """
-    logits, after = forward(model, window[:, :-1], state, dropout, engine)
+    outputs, after = _recurrent_outputs(model, window[:, :-1], state, dropout, engine)
     targets = tf.transpose(window[:, 1:])
-    nats = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.reshape(targets, (-1,)), logits)
+    flat, (kernel, bias) = tf.reshape(targets, (-1,)), _dense(model)
+    if kernel.shape[1] >= LARGE_VOCABULARY:
+        nats = dense_losses(engine.precision)(outputs, kernel, bias, flat)
+    else:
+        logits = linear(engine.precision)(outputs, kernel, bias)
+        nats = tf.nn.sparse_softmax_cross_entropy_with_logits(flat, logits)
     return tf.reshape(nats, tf.shape(targets)), after
 
 

@@ -77,10 +77,27 @@ def choose_engine(config: TrainConfig) -> Engine:
     return Engine(tf.bfloat16 if config.precision == "bfloat16" and has_bfloat16() else None)
 
 
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam, but that a dense gradient's update is one operation of TensorFlow's instead of a dozen."""
+
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
+        """One variable's part of a step."""
+        if isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        place = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=self._momentums[place].value.handle, v=self._velocities[place].value.handle,
+            beta1_power=self.beta_1**step, beta2_power=self.beta_2**step, lr=learning_rate, beta1=self.beta_1,
+            beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+        )  # fmt: skip
+
+
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch."""
     if config.optimizer == "adam":
-        return keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
+        return Adam(config.learning_rate, epsilon=1e-8)
     return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)
 
 

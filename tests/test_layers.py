@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn_tf import layers
-from charrnn_tf.layers import GRU, LSTM, linear, product
+from charrnn_tf.layers import GRU, LSTM, dense_losses, linear, product
 
 OURS = {"lstm": LSTM, "gru": GRU}
 KERAS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
@@ -371,3 +371,29 @@ def test_keras_scan_is_project_and_scan(cell, monkeypatch):
     expected = gradients_of(lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state)
     monkeypatch.setattr(OURS[cell], "scan", None)  # Keras's loop, not ours
     assert_close(gradients_of(layer.keras_scan, layer, inputs, state), expected, 1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 60.0])  # at 60 the likeliest of some rows have all the probability
+@pytest.mark.parametrize("precision", [None, tf.bfloat16])
+def test_losses_of_a_large_vocabulary_are_those_of_tensorflows_own_operation(scale, precision):
+    draw = np.random.default_rng(0)
+    inputs, kernel, bias = (tf.constant(draw.normal(size=size) * scale, tf.float32) for size in ((12, 5), (5, 40), (40,)))
+    targets, weights = tf.constant(draw.integers(40, size=12), tf.int32), tf.constant(draw.random(12), tf.float32)
+
+    def plain(inputs, kernel, bias):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, linear(precision)(inputs, kernel, bias))
+
+    def ours(inputs, kernel, bias):
+        return dense_losses(precision)(inputs, kernel, bias, targets)
+
+    @tf.function(autograph=False)
+    def derived(losses):
+        with tf.GradientTape() as tape:
+            tape.watch((inputs, kernel, bias))
+            nats = losses(inputs, kernel, bias)
+            total = tf.reduce_sum(weights * nats)
+        return nats, *tape.gradient(total, (inputs, kernel, bias))
+
+    for name, expected, found in zip(("nats", "inputs", "kernel", "bias"), derived(plain), derived(ours), strict=True):
+        atol = np.abs(expected).max() * (1e-5 if precision is None else 1e-2)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=atol, err_msg=name)
