@@ -259,8 +259,10 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
         charrnn-tf evaluate other.txt --checkpoint best --unknown skip
     """
     path, record = find_record(checkpoint, checkpoint_dir)
-    with Reading(quiet=as_json) as progress:
+    reading = Reading(quiet=as_json)
+    with reading as progress:
         loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
+    reading.conclude(loaded)
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator
