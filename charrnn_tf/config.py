@@ -167,7 +167,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-# What --resume may change: budgets and reporting, nothing that a step computes with.
+# What --resume may change: budgets, reporting, and on how many devices or machines the same steps are computed.
 RESUMABLE = frozenset(
     {*BUDGETS, "patience", "strategy", "log_every", "save_every", "keep"}
     | {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith("sample_")}

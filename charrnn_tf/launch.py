@@ -17,7 +17,7 @@ from .files import sha256
 from .output import Reading
 from .recipe import FOR_ADAM, settings_for
 from .record import CONFIG, SUMS, Record, find_record, list_checkpoints
-from .rendezvous import ALONE, STARTING, Cluster, bounded, check_share, meet
+from .rendezvous import ONE_PROCESS, STARTING, Cluster, bounded, check_share, meet
 from .sources import STANDARD_INPUT
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def resume(
 
 
 def _cluster(train_config: TrainConfig) -> Cluster:
-    return Cluster.from_environment() if train_config.strategy == "multiworker" else ALONE
+    return Cluster.from_environment() if train_config.strategy == "multiworker" else ONE_PROCESS
 
 
 def _check_room(
@@ -204,9 +204,9 @@ def _start_tensorflow(
     shards = runtime.shards_for(train_config.shards, train_config.batch_size, cluster.count) // cluster.count
     if train_config.strategy != "multiworker":
         runtime.start(shards)
-        from .replicas import Mirrored, Replicas
+        from .replicas import ALONE, Mirrored
 
-        return Mirrored() if train_config.strategy == "mirrored" else Replicas(), 0.0
+        return Mirrored() if train_config.strategy == "mirrored" else ALONE, 0.0
     check_share(train_config.batch_size, cluster.count)
     runtime.start(shards, workers=True)
     from .replicas import Workers, graphics_cards

@@ -77,7 +77,7 @@ class Cluster:
         return self.rank == 0
 
 
-ALONE = Cluster(("localhost:1",), 0)
+ONE_PROCESS = Cluster(("localhost:1",), 0)
 
 
 def host_and_port(address: str) -> tuple[str, int]:

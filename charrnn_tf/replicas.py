@@ -44,6 +44,10 @@ class Replicas:
         each = batch_size // self.count
         return slice(self.first * each, (self.first + self.here) * each)
 
+    def shards(self, whole: int | None) -> int:
+        """Parts that each replica cuts its share of a batch into, of the whole batch's; on GPUs one."""
+        return max((whole or 1) // self.count, 1)
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
         """What `function(n, *arguments)` gives for each replica of this process, n counted from 0; called in a graph."""
         return [function(0, *arguments)]

@@ -13,7 +13,7 @@ from . import checkpoint, record
 from .checkpoint import INDEX, METRICS
 from .errors import CheckpointError, reason
 from .metrics import MetricsFile, NoMetrics
-from .record import TRAIN_HINT, Record, identity, iteration, list_checkpoints, read_record, read_records, warn
+from .record import TRAIN_HINT, Record, find_record, identity, iteration, list_checkpoints, read_record, read_records, warn
 
 LOCK = ".lock"
 
@@ -143,9 +143,10 @@ class RunDirectory:
 class ElsewhereDirectory(RunDirectory):
     """A run's folder in a process that leaves it to another to write there."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, resume: bool) -> None:
+        """With resume, `records` hold the latest checkpoint; raises CheckpointError where there is none."""
         self.path = Path(path)
-        self.records = {}
+        self.records = dict([find_record("latest", path)]) if resume else {}
 
     @contextmanager
     def open(self, step: int) -> Iterator[MetricsFile]:

@@ -21,7 +21,6 @@ from .pace import most_steps
 from .replicas import ALONE, Replicas
 from .runtime import has_bfloat16
 
-ALL = slice(None)  # streams of a batch
 COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
 MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite: then the run ends
 
@@ -122,7 +121,7 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
 
 
 def begin_window(
-    config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State], rows: slice = ALL
+    config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State], rows: slice = slice(None)
 ) -> list[State]:
     """The states before a step's window, zero where a stream begins anew: all at an epoch's start, each by chance.
 
@@ -229,7 +228,7 @@ def train_step(
 
 def _shards(config: TrainConfig, replicas: Replicas, n: int) -> range:
     """The numbers of a replica's shards."""
-    each = max((config.shards or 1) // replicas.count, 1)
+    each = replicas.shards(config.shards)
     first = (replicas.first + n) * each
     return range(first, first + each)
 

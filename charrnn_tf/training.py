@@ -21,7 +21,7 @@ from .evaluation import Evaluator, StoppedError
 from .layers import on_graphics_card
 from .metrics import Row
 from .pace import Pace
-from .record import Record, find_record, warn
+from .record import Record, warn
 from .rendezvous import check_share
 from .replicas import ALONE, LOST, Replicas
 from .rundir import ElsewhereDirectory, RunDirectory
@@ -86,7 +86,8 @@ class Trainer:
         self.replicas = replicas
         check_share(train_config.batch_size, replicas.count)
         self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
-        before, record = find_record("latest", directory) if resume else (None, None)
+        before = self.directory.latest if resume else None
+        record = self.directory.records[before] if before else None
         self.config = self._completed(train_config.with_budget(len(ids)), record)
         self._validate_every = self.config.validation_interval(self.steps_per_epoch)
         self.state = RunState(model_config, self.config, replicas)
@@ -102,19 +103,20 @@ class Trainer:
         self._stop = False
         self.stopped = False  # whether the run has ended because this process or another worker was asked to
         self._sampler: Sampler | None = None
-        self._evaluator = Evaluator(self.model, model_config, (self.config.shards or 1) // replicas.count)
+        self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
 
     def _open_directory(self, path: str | Path, keep: int, resume: bool, overwrite: bool) -> RunDirectory:
-        """The run's folder: the chief's own, which it makes ready; what it finds wrong ends all workers."""
-        problem: CharRNNError = PeerError("the chief could not begin; it says why")
+        """The run's folder, which the chief makes ready; what a worker finds wrong ends all."""
+        chief = self.replicas.is_chief
+        problem: CharRNNError = PeerError(f"{'another worker' if chief else 'the chief'} could not begin; it says why")
         directory: RunDirectory | None = None
-        if self.replicas.is_chief:
-            try:
+        try:
+            if chief:
                 directory = RunDirectory(path, keep, resume=resume, overwrite=overwrite)
-            except CharRNNError as error:
-                problem = error
-        else:
-            directory = ElsewhereDirectory(path)
+            else:
+                directory = ElsewhereDirectory(path, resume=resume)
+        except CharRNNError as error:
+            problem = error
         failed, *_ = self.replicas.agree(directory is None)
         if failed or directory is None:
             raise problem
@@ -215,7 +217,11 @@ class Trainer:
         except LOST as error:
             if self.replicas.count == self.replicas.here:
                 raise
-            saved = f"The last checkpoint is {self.directory.latest.name}. " if self.directory.records else ""
+            saved = (
+                f"The last checkpoint is {self.directory.latest.name}. "
+                if self.replicas.is_chief and self.directory.records
+                else ""
+            )
             raise PeerError(
                 f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
                 "again with --resume."
