@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Pace:
         self._validation_steps = validation_characters / self._chars_per_step
         self._most_steps = most_steps(config)
         self._step_seconds = 0.0  # of the latest call; 0: none yet
+        self._quickest = [math.inf, math.inf]  # seconds a step of the two quickest calls: the machine may stall in any one
         self._row_steps, self._row_seconds = 0, 0.0
         self._validation_seconds: float | None = None
         self._saving_seconds = 0.5
@@ -39,8 +41,12 @@ class Pace:
 
     @property
     def seconds_to_finish(self) -> float:
-        """What ending the run takes: a validation, a save, a sample where it is shown, and leaving."""
-        guess = 2.0 + self._validation_steps * self._step_seconds if self._validation_steps else 0.0
+        """What ending the run takes: a validation, a save, a sample where it is shown, and leaving.
+
+        Before the first validation its time is guessed from the quickest of at least two calls.
+        """
+        known = 0.0 if math.isinf(self._quickest[1]) else self._quickest[0]
+        guess = 2.0 + self._validation_steps * known if self._validation_steps else 0.0
         validation = guess if self._validation_seconds is None else self._validation_seconds
         return validation + self._saving_seconds + self._sampling_seconds + LEAVING_SECONDS
 
@@ -57,6 +63,7 @@ class Pace:
         yield
         seconds = time.monotonic() - begin
         self._step_seconds = seconds / steps
+        self._quickest = sorted([*self._quickest, self._step_seconds])[:2]
         self._row_steps += steps
         self._row_seconds += seconds
 

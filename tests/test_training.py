@@ -184,6 +184,22 @@ def test_a_budget_in_seconds_holds_for_everything(tmp_path):
     assert names(tmp_path)[-1] == f"i{timed.step}_l8"
 
 
+@pytest.mark.parametrize("stalled", [0, 1, 4])
+def test_a_machine_that_stalls_in_one_call_does_not_end_a_run_long_before_its_time(monkeypatch, stalled):
+    """The time of the validation to come is guessed from the calls so far: here 100 steps' worth."""
+    now = [0.0]
+    monkeypatch.setattr("charrnn_tf.pace.time.monotonic", lambda: now[0])
+    pace = Pace(TrainConfig(batch_size=2, num_steps=4), validation_characters=800)
+    for call in range(6):
+        with pace.training(1):
+            now[0] += 3.0 if call == stalled else 0.1
+        assert pace.seconds_to_finish < 15
+    assert pace.seconds_to_finish == pytest.approx(2 + 100 * 0.1 + 0.5 + 0.5)
+    with pace.validating():
+        now[0] += 7.0
+    assert pace.seconds_to_finish == pytest.approx(7 + 0.5 + 0.5)
+
+
 def test_the_seconds_add_up_over_resumes(tmp_path):
     first = trainer(tmp_path, max_steps=2, started=time.monotonic() - 100)
     assert list(first.run())[-1].seconds > 100
