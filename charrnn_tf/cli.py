@@ -84,8 +84,8 @@ def train(
 ) -> None:
     """Train a model on UTF-8 text files, on standard input (-), or on the built-in corpus.
 
-    The last checkpoint's path is printed at the end. Without a budget the run ends by itself after 10 minutes for a million
-    characters, at least 1 and at most 27.
+    The last checkpoint's path is printed at the end. With the default preset and no budget a run takes 10 minutes for a
+    million characters, at least 1 and at most 27; the other presets have budgets of their own.
 
     \b
     Example:
