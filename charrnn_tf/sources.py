@@ -26,7 +26,7 @@ from .config import check_whole
 from .errors import ConfigError, TextError, reason
 from .files import open_file
 
-BLOCK_BYTES = 1 << 19  # so much stays in a core's own cache from one pass over it to the next
+BLOCK_BYTES = 1 << 18  # so much stays in a core's own cache from one pass over it to the next
 STANDARD_INPUT = "-"
 IN_MEMORY = 1 << 26  # bytes of standard input that are kept in memory; what is longer goes to a temporary file
 MOST_PACKED = 16  # bytes of text that a byte of a packed file stands for
