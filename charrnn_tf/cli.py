@@ -263,6 +263,8 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     with reading as progress:
         loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
     reading.conclude(loaded)
+    if len(loaded.ids) < 2:
+        raise TextError(f"{text!r} has fewer than two characters that the model knows: there is nothing to score")
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator

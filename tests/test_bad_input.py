@@ -112,18 +112,20 @@ def _short(line):
     return re.sub(r"[^ -~]", "?", f"{line[0]} {' '.join(line[1:])[-50:]}")
 
 
+CONTENTS = {
+    "text.txt": TEXT.encode(), "empty": b"", "one": b"a", "nul": b"a\0b" * 500, "latin": b"caf\xe9 " * 500,
+    "utf16": TEXT.encode("utf-16"), "utf16be": b"\xfe\xff" + TEXT.encode("utf-16-be"),
+    "bom": b"\xef\xbb\xbf" + TEXT.encode(),
+    "line": b"the cat and the dog " * 500_000, "binary": bytes(range(256)) * 20, "surrogate": b"a\xed\xa0\x80b" * 300,
+    "new\nline": TEXT.encode(), "café": TEXT.encode(), os.fsencode("bad\udcff"): TEXT.encode(),
+    "checkpoint": b'model_checkpoint_path: "../../etc/passwd"\n',
+}  # fmt: skip
+
+
 def make_files(folder):
     """One file of every odd kind that a name above stands for."""
-    contents = {
-        "text.txt": TEXT.encode(), "empty": b"", "one": b"a", "nul": b"a\0b" * 500, "latin": b"caf\xe9 " * 500,
-        "utf16": TEXT.encode("utf-16"), "utf16be": b"\xfe\xff" + TEXT.encode("utf-16-be"),
-        "bom": b"\xef\xbb\xbf" + TEXT.encode(),
-        "line": b"the cat and the dog " * 500_000, "binary": bytes(range(256)) * 20, "surrogate": b"a\xed\xa0\x80b" * 300,
-        "new\nline": TEXT.encode(), "café": TEXT.encode(), os.fsencode("bad\udcff"): TEXT.encode(),
-        "checkpoint": b'model_checkpoint_path: "../../etc/passwd"\n',
-    }  # fmt: skip
-    for name, content in contents.items():
-        (Path(os.fsdecode(folder)) / os.fsdecode(name)).write_bytes(content)
+    for name, content in CONTENTS.items():
+        (folder / os.fsdecode(name)).write_bytes(content)
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe")
@@ -155,9 +157,14 @@ def there(folder):
 
 
 def restore(home, before):
-    """Remove what a command that worked has written."""
-    for path in sorted(set(there(home)) - set(before), reverse=True):
+    """Remove what a command that worked has written, and give files that it wrote over their contents again."""
+    after = there(home)
+    for path in sorted(set(after) - set(before), reverse=True):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name, content in CONTENTS.items():
+        path = home / os.fsdecode(name)
+        if after.get(path) != before[path]:
+            path.write_bytes(content)
 
 
 @contextmanager
