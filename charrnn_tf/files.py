@@ -1,4 +1,4 @@
-"""Opens files that a user names, and refuses what is none: a pipe would be waited for, a device may have no end. Sums."""
+"""Files that a user names: opened to read, where they are ordinary ones, written so that they appear complete, summed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import ConfigError, reason
 
 
 def open_file(path: str | Path) -> BinaryIO:
@@ -25,6 +29,29 @@ def open_file(path: str | Path) -> BinaryIO:
     except OSError:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def appearing(path: str | Path) -> Iterator[Path]:
+    """Where to write a file that appears under its name once it is complete; a device or a pipe is written as it is.
+
+    Raises ConfigError where it can't be written.
+    """
+    target = Path(path)
+    try:
+        special = target.exists() and not target.is_file()
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        beside = target if special else target.with_name(f".{target.name}.partial")
+        try:
+            yield beside
+            if not special:
+                beside.replace(target)
+        finally:
+            if not special:
+                beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"can't write {str(path)!r}: {reason(error)}") from error
 
 
 def sha256(file: Path) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .cache import size_of
 from .corpus import Corpus, Progress
-from .errors import ConfigError, reason
+from .files import appearing
 
 if TYPE_CHECKING:
     from .sampling import Sampler
@@ -23,12 +21,13 @@ PATIENT_SECONDS = 1.0  # of reading before it is shown
 
 
 class Reading:
-    """Shows on standard error how far a long text is read, in a terminal, and where its ids are kept."""
+    """Shows on standard error, in a terminal, how far something long has come, and where a text's ids are kept."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, of: str = "bytes") -> None:
         self._begun = time.monotonic()
         self._doing = ""
         self._quiet = quiet
+        self._of = of
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -39,7 +38,7 @@ class Reading:
             self._bar.stop()
 
     def _show(self, doing: str, done: int, total: int | None) -> None:
-        """Told after each block what is done, and how many bytes of how many."""
+        """Told after each part what is done, and how much of how much."""
         if self._quiet or time.monotonic() - self._begun < PATIENT_SECONDS:
             return
         if self._bar is None:
@@ -47,9 +46,16 @@ class Reading:
             from rich.console import Console
 
             console = Console(stderr=True)
-            what = (bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=16), bars.DownloadColumn())
-            rate = (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
-            self._bar = bars.Progress(*what, *rate, console=console, transient=True, disable=not console.is_terminal)
+            count = (
+                (bars.DownloadColumn(), bars.TransferSpeedColumn()) if self._of == "bytes" else (bars.MofNCompleteColumn(),)
+            )
+            columns = (
+                bars.TextColumn("{task.description}"),
+                bars.BarColumn(bar_width=16),
+                *count,
+                bars.TimeRemainingColumn(),
+            )
+            self._bar = bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
             self._bar.start()
         if doing != self._doing:
             for task in self._bar.task_ids:
@@ -79,22 +85,11 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
     if path is None:
         yield lambda text: click.echo(_replaced(text), nl=False)
         return
-    target = Path(path)
-    try:
-        special = target.exists() and not target.is_file()  # a device or a pipe is written to as it is
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a directory")
-        beside = target if special else target.with_name(f".{target.name}.partial")
-        try:
-            with open(beside, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=_without_waiting) as file:
-                yield lambda text: (file.write(text), None)[1]
-            if not special:
-                beside.replace(target)
-        finally:
-            if not special:
-                beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"can't write {path!r}: {reason(error)}") from error
+    with (
+        appearing(path) as place,
+        open(place, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=_without_waiting) as file,
+    ):
+        yield lambda text: (file.write(text), None)[1]
 
 
 def _replaced(text: str) -> str:
