@@ -21,10 +21,11 @@ import tensorflow as tf
 
 from .errors import CheckpointError, reason
 from .files import sha256
+from .metrics import METRICS
 from .model import build_model, weights
 from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, to_json, warn
 
-INDEX, METRICS = "checkpoint", "metrics.csv"
+INDEX = "checkpoint"
 
 
 def write(

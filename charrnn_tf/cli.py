@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import config as settings
-from . import estimate, launch, runtime
+from . import estimate, events, launch, plots, runtime
 from .config import PRESETS
 from .corpus import load_corpus
 from .errors import ConfigError, TextError
 from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
 from .output import Reading, open_output, write_samples
-from .record import CONFIG, find, find_record, iteration, list_checkpoints, read_found, read_records
+from .record import CONFIG, find_record, iteration, list_checkpoints, read_found, read_records
 from .record import best as best_checkpoint
 from .sources import Text
 from .vocabulary import ByteVocabulary
@@ -70,6 +70,9 @@ def cli() -> None:
     help="Begin with the weights of a checkpoint, or a run's folder.  [default: none]",
 )
 @setting_options
+@click.option(
+    "--tensorboard", type=FilePath(written=True), default=None, help="Folder of events for TensorBoard.  [default: none]"
+)
 @click.option("--quiet", is_flag=True, help="Show errors only.  [default: off]")
 def train(
     text: tuple[str, ...],
@@ -79,10 +82,13 @@ def train(
     resume: bool,
     overwrite: bool,
     init_from: str | None,
+    tensorboard: str | None,
     quiet: bool,
     **flags: Any,
 ) -> None:
-    """Train a model on UTF-8 text files, on standard input (-), or on the built-in corpus.
+    """Train a model on text.
+
+    TEXT: UTF-8 files, folders, globs, .gz, .bz2 or .xz files, or - for standard input; without it, the built-in corpus.
 
     The last checkpoint's path is printed at the end. With the default preset and no budget a run takes 10 minutes for a
     million characters, at least 1 and at most 27; the other presets have budgets of their own.
@@ -94,6 +100,8 @@ def train(
     """
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run and --overwrite removes it; give one of them")
+    if tensorboard:
+        events.check(tensorboard)
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     file = settings.read_settings(config_file) if config_file else {}
     preset = preset or file.pop("preset", None)
@@ -109,10 +117,11 @@ def train(
         asked = settings.resolve(preset, file, given)
         by_rule = preset == "default"
         trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule, Reading(quiet))
-    _run(trainer, quiet, chosen, budget_given=resume or any(asked.get(budget) for budget in settings.BUDGETS))
+    budget_given = resume or any(asked.get(budget) for budget in settings.BUDGETS)
+    _run(trainer, quiet, chosen, budget_given, tensorboard)
 
 
-def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bool) -> None:
+def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bool, tensorboard: str | None) -> None:
     """Train with a display; SIGINT, SIGTERM and SIGHUP save first, a second SIGINT does not wait."""
     from .progress import TrainDisplay
 
@@ -128,9 +137,10 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
             signal.signal(getattr(signal, name), stop)
     chief = trainer.replicas.is_chief
     quiet = quiet or not chief
-    with TrainDisplay(trainer, quiet) as display:
+    written = events.EventFile(tensorboard) if tensorboard and chief else None
+    with TrainDisplay(trainer, quiet, written) as display:
         display.introduce(chosen, budget_given)
-        for row in trainer.run(None if quiet else display):
+        for row in trainer.run(display if written or not quiet else None):
             display.row(row)
         path = trainer.directory.latest if trainer.step and chief else None
         display.conclude(finished=not trainer.stopped)
@@ -191,7 +201,9 @@ def sample(
     output: str | None,
     **draw: Any,
 ) -> None:
-    """Write text from a trained model to standard output, as it comes.
+    """Write text from a trained model.
+
+    It goes to standard output as it comes.
 
     \b
     Example:
@@ -252,7 +264,9 @@ def _sampler(path: Path, checkpoint: str, checkpoint_dir: str, num_samples: int)
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
 def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, window: int, as_json: bool) -> None:
-    """Score a text file (- for standard input): how many nats a character the model needs, from a zero state.
+    """Score a text, in nats a character.
+
+    The model reads the text (- for standard input) once, from a zero state.
 
     \b
     Example:
@@ -280,27 +294,117 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
 
 @cli.command()
 @checkpoint_options
-@click.option("--output", "-o", type=FilePath(written=True), required=True, help="Folder to write.")
-def export(checkpoint: str, checkpoint_dir: str, output: str) -> None:
-    """Write a SavedModel that any TensorFlow can load, and print its path.
+@click.option("--output", "-o", type=FilePath(written=True), required=True, help="Folder or file to write.")
+@click.option(
+    "--format", "kind", type=click.Choice(["savedmodel", "web"]), default="savedmodel", show_default=True,
+    help="A folder for any TensorFlow, or one page for a browser.",
+)  # fmt: skip
+@click.option(
+    "--text", type=FilePath(), default=None,
+    help="Of --format web: text that tells what rounding costs.  [default: what the run held out of its own]",
+)  # fmt: skip
+def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: str | None) -> None:
+    """Write a model for other programs, and print its path.
 
     \b
     Example:
         charrnn-tf export --checkpoint best --output model
-        saved_model_cli show --dir model --all
+        charrnn-tf export --format web --output model.html
     """
-    path = find(checkpoint, checkpoint_dir)
-    runtime.start()
-    from .export import export_saved_model
+    if text and kind != "web":
+        raise click.UsageError("--text tells what a page's rounding costs: it goes with --format web only")
+    path, record = find_record(checkpoint, checkpoint_dir)
+    held_out = launch.held_out(record, text) if kind == "web" else None
+    runtime.start(runtime.available_cores())
 
-    click.echo(read_found(path, checkpoint, checkpoint_dir, lambda found: export_saved_model(found, output)))
+    def write(found: Path) -> None:
+        if kind == "savedmodel":
+            from .export import export_saved_model
+
+            export_saved_model(found, output)
+        else:
+            from .web import web_page
+
+            page = web_page(found, held_out)
+            with open_output(output) as write_text:
+                write_text(page.html)
+            known = f"{page.cost:+.4f} nats a character, on {page.characters:,}" if page.characters else ""
+            cost = known or "what is unknown without a text (--text)"
+            click.echo(f"Weights of {page.bits} bits cost {cost}; {len(page.html) / 1e6:.1f} MB.", err=True)
+
+    read_found(path, checkpoint, checkpoint_dir, write)
+    click.echo(output)
+
+
+@cli.command()
+@checkpoint_options
+@unknown_option
+@click.option("--text", type=FilePath(), required=True, help="Text that the model reads; - for standard input.")
+@click.option(
+    "--limit-chars",
+    type=click.IntRange(2, 50_000),
+    default=5000,
+    show_default=True,
+    help="Read only the text's first characters.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the samples.")
+@click.option("--output", "-o", type=FilePath(written=True), required=True, help="Page to write.")
+def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_chars: int, seed: int, output: str) -> None:
+    """Write a page on what a model learnt.
+
+    It shows surprise, what single cells follow, how far back predictions look, and samples. Its path is printed.
+
+    \b
+    Example:
+        charrnn-tf report --checkpoint best --text other.txt --output report.html
+    """
+    path, record = find_record(checkpoint, checkpoint_dir)
+    loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars)
+    runtime.start()
+    from .report import report as write_report
+
+    with Reading(of="characters") as progress, open_output(output) as write:
+        write(read_found(path, checkpoint, checkpoint_dir, lambda found: write_report(
+            found, loaded.ids, text, seed=seed, progress=progress
+        )))  # fmt: skip
+    click.echo(output)
+
+
+@cli.command()
+@click.argument("run", nargs=-1, required=True, type=FilePath())
+@click.option(
+    "--output", "-o", type=FilePath(), default="loss.png", show_default=True, help="A .png, .svg or .pdf to write."
+)
+@click.option(
+    "--against",
+    type=click.Choice(plots.AGAINST),
+    default="steps",
+    show_default=True,
+    help="What the losses are drawn against.",
+)
+@click.option(
+    "--smoothing", type=click.FloatRange(0, 1, max_open=True), default=plots.SMOOTHING, show_default=True,
+    help="Smoothing of the training loss; 0: none. The raw line stands behind.",
+)  # fmt: skip
+def plot(run: tuple[str, ...], output: str, against: str, smoothing: float) -> None:
+    """Draw the losses of runs.
+
+    RUN: the folders of runs, which go into one picture; its path is printed.
+
+    \b
+    Example:
+        charrnn-tf plot checkpoints mine --against seconds --output loss.svg
+    """
+    click.echo(plots.plot_runs(run, output, against=against, smoothing=smoothing))
 
 
 @cli.command()
 @checkpoint_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
 def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
-    """List a run's checkpoints: epoch, losses in nats a character, date and size; * marks the best.
+    """List a run's checkpoints.
+
+    Epoch, losses in nats a character, date and size; * marks the best.
 
     \b
     Example:
@@ -377,7 +481,9 @@ def fetch_corpus(name: str, directory: str, url: str | None) -> None:
 @click.option("--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.  [default: off]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")
 def benchmark(compare: bool, as_json: bool) -> None:
-    """Measure this machine: large products, training steps, sampling. Under 3 minutes without --compare.
+    """Measure this machine's speed.
+
+    Large products, training steps, sampling: under 3 minutes without --compare.
 
     \b
     Example:

@@ -50,6 +50,13 @@ class TextRecord:
         """A record from what `dataclasses.asdict` and JSON made of it."""
         return cls(tuple(Source(**source) for source in sources), sha256, characters)
 
+    @property
+    def title(self) -> str:
+        """What a reader may call it."""
+        if self.sources:
+            return ", ".join(source.path for source in self.sources)
+        return "the built-in corpus" if self.sha256 else "a text that is not recorded"
+
     def difference(self, other: TextRecord) -> str | None:
         """What differs in the content of another text; None: nothing. Where a file lies does not count."""
         if self.sha256 == other.sha256:

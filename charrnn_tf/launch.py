@@ -19,10 +19,13 @@ from .recipe import FOR_ADAM, settings_for
 from .record import CONFIG, SUMS, Record, find_record, list_checkpoints
 from .rendezvous import ONE_PROCESS, STARTING, Cluster, bounded, check_share, meet
 from .sources import STANDARD_INPUT
+from .vocabulary import Ids
 
 if TYPE_CHECKING:
     from .replicas import Replicas
     from .training import Trainer
+
+HELD_OUT = 100_000  # characters that tell what an export costs
 
 
 def begin(
@@ -84,6 +87,27 @@ def _read(
         )
     reading.conclude(corpus)
     return corpus
+
+
+def held_out(record: Record, text: str | None) -> Ids | None:
+    """The first ids of a text, or of the part of its own texts that a run did not train on; None where these are gone.
+
+    Raises TextError for a text with fewer than two characters that the model knows.
+    """
+    if text is not None:
+        ids = load_corpus([text], vocabulary=record.vocabulary, unknown="skip", limit_chars=HELD_OUT).ids
+        if len(ids) < 2:
+            raise TextError(f"{text!r} has fewer than two characters that the model knows")
+        return ids
+    sources = [source.path for source in record.text.sources]
+    if STANDARD_INPUT in sources:
+        return None
+    try:
+        corpus = _read(sources, record.train, record, Reading(), expected=record.text)
+    except TextError:
+        return None
+    begin = len(corpus.ids) - int(len(corpus.ids) * record.train.validation_fraction)
+    return corpus.ids[begin : begin + HELD_OUT]
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Row:
     chars_per_second: float  # training steps only
 
 
+METRICS = "metrics.csv"
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from . import checkpoint, record
-from .checkpoint import INDEX, METRICS
+from .checkpoint import INDEX
 from .errors import CheckpointError, reason
-from .metrics import MetricsFile, NoMetrics
+from .metrics import METRICS, MetricsFile, NoMetrics
 from .record import TRAIN_HINT, Record, find_record, identity, iteration, list_checkpoints, read_record, read_records, warn
 
 LOCK = ".lock"

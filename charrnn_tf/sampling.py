@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from . import checkpoint
 from .config import ModelConfig
 from .errors import ConfigError
 from .layers import State, Tensor
-from .model import build_model, input_table, step, zero_state
+from .model import build_model, character_losses, input_table, step, zero_state
 from .record import read_record
 from .vocabulary import Vocabulary
 
 CHUNK = 100  # characters between two prints
+SHOWN = 5_000  # characters whose surprise a notebook shows
 MOST_OF_PRIME = 100_000  # characters that are read of a long prime, the last ones: what was before them leaves no trace
 SMALLEST, LARGEST = 1e-37, 1e38  # positive numbers that float32 holds in full precision
 
@@ -201,9 +204,18 @@ class Sampler:
             ends = [decode([]) for decode in decoders] if position + chunk >= length else [""] * len(pieces)
             yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
 
-    def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> str:
+    def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
         """The prime and `length` characters after it, of the first text; the settings are those of `chunks`."""
-        return prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings))
+        return Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)), self)
+
+    def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """The known characters of a text, and the bits that each surprises the model by, from a zero state; the first 0."""
+        ids = self.vocabulary.encode(text, "skip")
+        shown = [self.vocabulary.decode([n], "backslashreplace") for n in ids]
+        if len(ids) < 2:
+            return shown, np.zeros(len(ids), np.float32)
+        nats, _ = character_losses(self.model, tf.constant(ids[None].astype(np.int32)), zero_state(self.config, 1))
+        return shown, np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
 
     def _cuts(self, top_n: int, top_p: float, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         """The settings of `choose` as tensors that hold them; raises ConfigError for what makes no sense."""
@@ -220,6 +232,31 @@ class Sampler:
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = step(self.model, input_table(self.model), ids, state)
         return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
+
+
+class Sample(str):
+    """A text that a model wrote. In a notebook each character's ground shows how much it surprised the model."""
+
+    def __new__(cls, text: str, sampler: Sampler) -> Sample:
+        """The text itself; the sampler tells of the surprise when it is asked for."""
+        made = super().__new__(cls, text)
+        made._sampler = sampler
+        return made
+
+    _sampler: Sampler
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Copies are the text alone."""
+        return str, (str(self),)
+
+    def _repr_html_(self) -> str:
+        """Spans on a ground from clear (0 bits) to orange (8 bits and more), of the first SHOWN characters."""
+        spans = (
+            f'<span title="{bits:.2f} bits" style="background-color: rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})">'
+            f"{html.escape(character)}</span>"
+            for character, bits in zip(*self._sampler.surprise(self[:SHOWN]), strict=True)
+        )
+        return f'<pre style="white-space: pre-wrap">{"".join(spans)}</pre>'
 
 
 def start_id(vocabulary: Vocabulary) -> int:

@@ -41,6 +41,7 @@ class RunState:
         self.loss_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)  # of these, for a loss or gradient that is not finite
         self.skipped_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.gradient_norm = tf.Variable(0.0, trainable=False)  # of the latest step, before clipping: told, not saved
 
     @staticmethod
     def _copy(model_config: ModelConfig, config: TrainConfig, device: str) -> tuple[keras.Model, keras.optimizers.Optimizer]:
@@ -198,8 +199,9 @@ def dropout_mask(shape: Tensor, rate: float, seed: Tensor) -> Tensor:
 
 def train_step(
     run: RunState, config: TrainConfig, rate: float, window: Tensor, state: list[State], n: int = 0
-) -> tuple[Tensor, list[State], Tensor]:
-    """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after, taken.
+) -> tuple[Tensor, list[State], Tensor, Tensor]:
+    """Gradients of one window, clipped by their global norm, and one update of the weights -> loss, states after, whether
+    the step was taken, the norm.
 
     n: number of the replica in this process, whose part of the batch the window is; the loss and the gradients are those of
     the whole batch. A step whose loss or gradient is not finite, or too large for the rate, is not taken: weights, optimizer
@@ -223,7 +225,7 @@ def train_step(
         return tf.constant(True)
 
     tf.cond(taken, update, lambda: tf.constant(False))
-    return loss, tf.nest.map_structure(lambda new, old: tf.where(taken, new, old), after, state), taken
+    return loss, tf.nest.map_structure(lambda new, old: tf.where(taken, new, old), after, state), taken, norm
 
 
 def _shards(config: TrainConfig, replicas: Replicas, n: int) -> range:
@@ -252,13 +254,13 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     replicas = run.replicas
     rows = replicas.rows(config.batch_size)
 
-    def all_replicas(window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor]:
-        def one(n: int, window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor]:
+    def all_replicas(window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor, Tensor]:
+        def one(n: int, window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor, Tensor]:
             window, state = tf.nest.map_structure(lambda whole: shard(whole, n, replicas.here), (window, state))
             return train_step(run, config, model_config.dropout, window, state, n)
 
-        losses, after, taken = zip(*replicas.run(one, window, state), strict=True)
-        return losses[0], tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after), taken[0]
+        losses, after, taken, norms = zip(*replicas.run(one, window, state), strict=True)
+        return losses[0], tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after), taken[0], norms[0]
 
     def run_steps(windows: Tensor, count: Tensor, time_fraction: Tensor) -> None:
         def body(n: Tensor, state: Any) -> Any:
@@ -266,7 +268,8 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
             rate = learning_rate(config, steps_per_epoch, run.step, time_fraction)
             for _, optimizer in run.copies:
                 optimizer.learning_rate.assign(rate)
-            loss, state, taken = all_replicas(windows[n], state)
+            loss, state, taken, norm = all_replicas(windows[n], state)
+            run.gradient_norm.assign(norm)
             skipped = tf.cast(~taken, tf.int64)
             run.loss_sum.assign_add(tf.where(taken, tf.cast(loss, tf.float64), 0.0))
             run.loss_steps.assign_add(1)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from . import checkpoint
+from . import checkpoint, pages, plots
 from .batches import Streams
 from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
 from .corpus import TextRecord
@@ -184,6 +184,11 @@ class Trainer:
         return min((limit for limit in limits if limit), default=None)
 
     @property
+    def gradient_norm(self) -> float:
+        """Of the latest step, before clipping."""
+        return float(self.state.gradient_norm)
+
+    @property
     def seconds(self) -> float:
         """Wall time of the command so far, over all resumes."""
         return self._seconds_before + time.monotonic() - self._started
@@ -200,6 +205,14 @@ class Trainer:
         """Whether the latest `patience` validations all were worse than the best."""
         best = self.directory.best
         return bool(self.config.patience and best and self.step - best.step >= self.config.patience * self._validate_every)
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks: the losses so far as a picture."""
+        run = plots.run_or_none(self.directory.path)
+        if run is None:
+            return None
+        picture = pages.picture(plots.as_svg(plots.draw([run])))
+        return f'<img alt="Losses" style="background: #fff; max-width: 100%" src="{picture}">'
 
     def stop(self) -> None:
         """Ask the run to save and end after the call under way, as a signal does."""

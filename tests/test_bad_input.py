@@ -35,6 +35,8 @@ BASE = {
     "sample": ["sample", "--checkpoint-dir", "run", "--length", "3", "--seed", "1"],
     "evaluate": ["evaluate", "text.txt", "--checkpoint-dir", "run"],
     "export": ["export", "--checkpoint-dir", "run", "--output", "model"],
+    "report": ["report", "--checkpoint-dir", "run", "--text", "text.txt", "--limit-chars", "20", "--output", "page.html"],
+    "plot": ["plot", "run", "--output", "loss.png"],
     "checkpoints": ["checkpoints", "--checkpoint-dir", "run"],
     "corpus list": ["corpus", "list"],
     "corpus fetch": ["corpus", "fetch", "anna", "--url", UNREACHABLE],

@@ -1,6 +1,11 @@
 """The draw of one character on made-up logits, and whole texts of tiny models."""
 
+import copy
+import html
 import itertools
+import math
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from charrnn_tf import ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, l
 from charrnn_tf.checkpoint import load_model
 from charrnn_tf.config import CELLS
 from charrnn_tf.errors import ConfigError, TextError
+from charrnn_tf.evaluation import Evaluator
 from charrnn_tf.model import recurrent_layers, zero_state
 from charrnn_tf.sampling import choose, read_prime, start_id
 
@@ -360,6 +366,31 @@ def test_one_step_takes_one_known_character_and_batch_one(sampler):
         sampler.predict("é")
     with pytest.raises(ConfigError, match="batch 1"):
         indifferent(2).predict("a")
+
+
+def test_a_notebook_shows_a_sample_on_grounds_of_surprise(sampler):
+    sample = sampler.sample("The old ", length=30, seed=1)
+    text = f"{sample}<script>"
+    page = type(sample)(text, sampler)._repr_html_()
+    shown, bits = sampler.surprise(text)
+    spans = re.findall(
+        r'<span title="(.*?) bits" style="background-color: rgb\(213 94 0 / (.*?)\)">(.*?)</span>', page, re.DOTALL
+    )
+    assert [html.unescape(character) for _, _, character in spans] == shown
+    assert [float(title) for title, _, _ in spans] == pytest.approx(bits.tolist(), abs=0.006)
+    assert [float(ground) for _, ground, _ in spans] == pytest.approx(np.minimum(bits / 8, 1) * 0.8, abs=0.001)
+    assert bits[0] == 0
+    assert "<script" not in page
+    for copied in (copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        assert type(copied) is str
+        assert copied == sample
+
+
+def test_the_surprise_of_a_text_is_what_evaluate_says(sampler):
+    text = "The old sea was cold"
+    _, bits = sampler.surprise(text)
+    nats = Evaluator(sampler.model, sampler.config).evaluate(sampler.vocabulary.encode(text)).nats_per_character
+    assert bits[1:].mean() * math.log(2) == pytest.approx(nats, abs=1e-5)
 
 
 def test_the_sampler_of_a_checkpoint_has_the_trained_weights(tmp_path):

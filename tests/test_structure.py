@@ -14,13 +14,14 @@ PACKAGE = Path(charrnn_tf.__file__).parent
 # A module imports only those before it.
 ORDER = (
     "errors", "files", "config", "vocabulary", "sources", "cache", "corpus", "fetch", "batches", "metrics",
-    "record", "estimate", "runtime", "recipe", "rendezvous",
-    "peers", "layers", "replicas", "model", "checkpoint", "sampling", "evaluation", "export", "pace", "steps",
-    "rundir", "training", "benchmark", "progress", "options", "output", "launch", "cli",
+    "record", "estimate", "runtime", "recipe", "rendezvous", "pages", "plots", "events",
+    "peers", "layers", "replicas", "model", "checkpoint", "sampling", "evaluation", "export", "insight", "report", "foreign",
+    "web", "pace", "steps", "rundir", "training",
+    "benchmark", "progress", "options", "output", "launch", "cli",
 )  # fmt: skip
 LIGHT = (
     "errors", "files", "config", "vocabulary", "sources", "cache", "corpus", "fetch", "batches", "metrics",
-    "record", "estimate", "runtime", "recipe", "rendezvous",
+    "record", "estimate", "runtime", "recipe", "rendezvous", "pages", "plots", "events",
     "peers", "options", "output", "launch", "cli",
 )  # fmt: skip
 HEAVY = {"tensorflow", "keras"}

@@ -2,9 +2,11 @@
 follows from the machine.
 """
 
+import base64
 import dataclasses
 import json
 import random
+import re
 import subprocess
 import sys
 import time
@@ -583,6 +585,14 @@ def test_samples_after_each_epoch(tmp_path):
     watcher = Watcher()
     list(trainer(tmp_path, max_steps=15, sample_every="epoch", sample_length=5).run(watcher))
     assert [step for step, _ in watcher.samples] == [7, 14, 15]  # and at the end
+
+
+def test_a_notebook_shows_a_trainer_s_losses(tmp_path):
+    run = trainer(tmp_path, **BUSY)
+    assert run._repr_html_() is None
+    list(run.run())
+    found = re.fullmatch(r'<img alt="Losses" style="[^"]*" src="data:image/svg\+xml;base64,([^"]+)">', run._repr_html_())
+    assert base64.b64decode(found[1]).startswith(b"<svg ")
 
 
 def test_samples_do_not_change_the_run(whole, tmp_path):
