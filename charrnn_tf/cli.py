@@ -296,8 +296,8 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
 @checkpoint_options
 @click.option("--output", "-o", type=FilePath(written=True), required=True, help="Folder or file to write.")
 @click.option(
-    "--format", "kind", type=click.Choice(["savedmodel", "web"]), default="savedmodel", show_default=True,
-    help="A folder for any TensorFlow, or one page for a browser.",
+    "--format", "kind", type=click.Choice(["savedmodel", "keras", "torch", "web"]), default="savedmodel", show_default=True,
+    help="For any TensorFlow; plain Keras layers (.keras); the PyTorch notebooks (.net); one page for a browser.",
 )  # fmt: skip
 @click.option(
     "--text", type=FilePath(), default=None,
@@ -322,7 +322,7 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
             from .export import export_saved_model
 
             export_saved_model(found, output)
-        else:
+        elif kind == "web":
             from .web import web_page
 
             page = web_page(found, held_out)
@@ -331,9 +331,39 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
             known = f"{page.cost:+.4f} nats a character, on {page.characters:,}" if page.characters else ""
             cost = known or "what is unknown without a text (--text)"
             click.echo(f"Weights of {page.bits} bits cost {cost}; {len(page.html) / 1e6:.1f} MB.", err=True)
+        else:
+            from .interchange import export_model
+
+            export_model(found, output, kind)
 
     read_found(path, checkpoint, checkpoint_dir, write)
     click.echo(output)
+
+
+@cli.command("import")
+@click.argument("file", type=FilePath())
+@click.option("--text", type=FilePath(), default=None, help="Text whose characters the model learnt.  [default: none]")
+@click.option("--vocabulary-file", type=FilePath(), default=None, help="JSON file of the characters.  [default: none]")
+@checkpoint_dir_option
+def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint_dir: str) -> None:
+    """Read another tool's model.
+
+    It becomes a checkpoint, whose path is printed.
+
+    FILE: a PyTorch notebook's rnn_20_epoch.net, a TensorFlow 1 notebook's i3960_l512.ckpt, a .keras or .weights.h5 of Keras.
+
+    \b
+    Example:
+        charrnn-tf import rnn_20_epoch.net --checkpoint-dir old
+        charrnn-tf import notebook/i3960_l512.ckpt --text anna.txt --checkpoint-dir old
+    """
+    if text and vocabulary_file:
+        raise click.UsageError("--text and --vocabulary-file exclude each other; give one of them")
+    vocabulary = load_corpus([text]).vocabulary if text else None
+    runtime.start()
+    from .interchange import import_model, read_vocabulary
+
+    click.echo(import_model(file, checkpoint_dir, read_vocabulary(vocabulary_file) if vocabulary_file else vocabulary))
 
 
 @cli.command()

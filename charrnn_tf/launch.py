@@ -164,6 +164,11 @@ def resume(
 ) -> Trainer:
     """A trainer that goes on with the run in a folder."""
     path, record = find_record("latest", directory)
+    if not record.text.characters:
+        raise TextError(
+            f"the model in {directory!r} was imported and has no run to go on with. Begin one with: charrnn-tf train FILE "
+            f"--init-from {directory} --checkpoint-dir ANOTHER"
+        )
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
     initial = str(Path(init_from).resolve()) if init_from else None
     if initial and initial == str(Path(record.init_from or "").parent):  # the folder that the checkpoint was in

@@ -35,6 +35,7 @@ BASE = {
     "sample": ["sample", "--checkpoint-dir", "run", "--length", "3", "--seed", "1"],
     "evaluate": ["evaluate", "text.txt", "--checkpoint-dir", "run"],
     "export": ["export", "--checkpoint-dir", "run", "--output", "model"],
+    "import": ["import", "old.keras", "--vocabulary-file", "old.vocabulary.json", "--checkpoint-dir", "imported"],
     "report": ["report", "--checkpoint-dir", "run", "--text", "text.txt", "--limit-chars", "20", "--output", "page.html"],
     "plot": ["plot", "run", "--output", "loss.png"],
     "checkpoints": ["checkpoints", "--checkpoint-dir", "run"],
@@ -144,8 +145,12 @@ def home(tmp_path_factory):
         patch.setenv("TF_NUM_INTRAOP_THREADS", "1")
         patch.setenv("TF_NUM_INTEROP_THREADS", "1")
         patch.chdir(folder)
-        result = CliRunner().invoke(cli, [*BASE["train"], "--checkpoint-dir", "run", "--quiet"])
-        assert result.exit_code == 0, result.stderr
+        for line in (
+            [*BASE["train"], "--checkpoint-dir", "run", "--quiet"],
+            [*BASE["export"][:-1], "old.keras", "--format", "keras"],
+        ):
+            result = CliRunner().invoke(cli, line)
+            assert result.exit_code == 0, result.stderr
     return folder
 
 

@@ -1,0 +1,114 @@
+"""Models of other tools as checkpoints of this package, and checkpoints as theirs.
+
+torch_files    the PyTorch notebooks' `rnn_*_epoch.net`, both ways
+tf1_files      the TensorFlow 1 notebook's `i200_l512.ckpt`
+keras_files    `.keras` and `.weights.h5` of a stacked LSTM or GRU with a dense layer, both ways
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from . import keras_files, tf1_files, torch_files
+from .checkpoint import load_model
+from .config import TrainConfig
+from .corpus import TextRecord
+from .errors import CharRNNError, CheckpointError, ConfigError, reason
+from .files import appearing, open_file
+from .foreign import Foreign, put, take
+from .record import Record, list_checkpoints, warn
+from .rundir import RunDirectory
+from .steps import RunState
+from .vocabulary import ByteVocabulary, Vocabulary
+
+
+def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary | None = None) -> Path:
+    """Write what another tool saved as the first checkpoint of a run's folder and return its path.
+
+    vocabulary: of files that don't hold one. Raises ConfigError for a file of no known kind, without a vocabulary, or whose
+    weights don't fit it, CheckpointError for a folder that holds a run.
+    """
+    if os.path.isdir(directory) and list_checkpoints(directory):
+        raise CheckpointError(f"{str(directory)!r} holds a run already. Use another --checkpoint-dir.")
+    if not tf1_files.can_read(path):  # its prefix is no file
+        try:
+            open_file(path).close()
+        except OSError as error:
+            raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
+    for kind in (torch_files, tf1_files, keras_files):
+        if kind.can_read(path):
+            found = kind.read(path)
+            break
+    else:
+        raise ConfigError(
+            f"{str(path)!r} is none of: a PyTorch notebook's .net, a TensorFlow 1 checkpoint, a .keras or .weights.h5 file"
+        )
+    try:
+        return _write(found, directory, vocabulary)
+    except ConfigError as error:
+        raise ConfigError(f"{str(path)!r}: {error}") from error
+
+
+def export_model(checkpoint: str | Path, output: str | Path, kind: str) -> Path:
+    """Write a checkpoint as "torch" (a notebook's .net) or "keras" (plain layers, the characters in a JSON file beside).
+
+    Returns the path. Raises ConfigError where it can't be written, for a Keras file that isn't called .keras and for a model
+    of bytes.
+    """
+    output = Path(output)
+    if kind == "keras" and output.suffix != ".keras":
+        raise ConfigError(f"--output must end with .keras, got {str(output)!r}")
+    model, record = load_model(checkpoint)
+    if isinstance(record.vocabulary, ByteVocabulary):
+        raise ConfigError(f"the format {kind} knows characters only, and this model reads bytes. Use savedmodel or web.")
+    found = take(model, record.model, record.vocabulary)
+    with appearing(output) as path:
+        if kind == "torch":
+            torch_files.write(found, path)
+        else:
+            keras_files.write(found, record.model, path)
+    if kind == "keras":
+        with appearing(output.with_suffix(".vocabulary.json")) as path:
+            text = json.dumps({"characters": list(record.vocabulary.characters)})
+            path.write_text(text + "\n", encoding="utf-8")
+    return output
+
+
+def read_vocabulary(path: str | Path) -> Vocabulary:
+    """The characters of a JSON file such as `export_model` writes. Raises ConfigError for another file."""
+    try:
+        with open_file(path) as file:
+            characters = json.loads(file.read())["characters"]
+        if not all(isinstance(character, str) and len(character) == 1 for character in characters):
+            raise ValueError("not a list of single characters")
+        return Vocabulary(characters)
+    except OSError as error:
+        raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError, CharRNNError) as error:
+        raise ConfigError(f'{str(path)!r} holds no vocabulary, which looks like {{"characters": ["a", "b"]}}') from error
+
+
+def _write(found: Foreign, directory: str | Path, vocabulary: Vocabulary | None) -> Path:
+    config = found.config()
+    own = None if found.characters is None else Vocabulary(found.characters)
+    if own and vocabulary and own != vocabulary:
+        raise ConfigError("its characters are in the file, and others are given. Leave out --text and --vocabulary-file.")
+    known = own or vocabulary
+    if known is None:
+        raise ConfigError(
+            "its characters are not in the file. Give the text it learnt from with --text, or --vocabulary-file."
+        )
+    if config.vocab_size == len(known) + 1 and config.embedding_size and not own:
+        warn("the model has one character more than the vocabulary: its id 0 is taken for [UNK] and left out.")
+        found = found.without_first()
+        config = found.config()
+    if config.vocab_size != len(known):
+        raise ConfigError(f"the model has {config.vocab_size} characters, the vocabulary {len(known)}")
+    train = TrainConfig()
+    run = RunState(config, train)
+    run.step.assign(found.step)
+    put(run.model, found)
+    record = Record(config, train, known, TextRecord((), "", 0), found.step, 0.0, 0.0, None, None)
+    return RunDirectory(directory, train.keep, resume=False, overwrite=False).save(record, run.variables())
