@@ -3,7 +3,7 @@
 After each kill: every checkpoint that was announced and not pruned since is there and whole, and none is half there. At the
 end: metrics.csv, but for times, and the sampled text are those of a run never interrupted, bit for bit.
 
-CHARRNN_KILLS=100 python -m pytest tests/test_kill.py -k random    as many random kills as wanted; 8 by default
+CHARRNN_KILLS=100 python -m pytest tests/test_kill.py -k random    as many random kills as wanted; 5 by default
 """
 
 import csv
@@ -24,7 +24,7 @@ SETTINGS = (
     "--validate-every", "10", "--save-every", "4", "--keep", "2", "--seed", "5", "--patience", "0",
 )  # fmt: skip
 STEPS = 400
-KILLS = int(os.environ.get("CHARRNN_KILLS", "8"))
+KILLS = int(os.environ.get("CHARRNN_KILLS", "5"))
 
 # The command, which tells what it has saved, and which kills itself at a point if asked: "variables:3" is the third time.
 COMMAND = """
