@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .config import PRECISIONS, ModelConfig, TrainConfig, preset
-from .peers import median_seconds
+from .config import CELLS, PRECISIONS, ModelConfig, TrainConfig, preset
+from .peers import V, median_seconds
 from .runtime import available_cores, default_shards, default_xla, has_bfloat16, in_force, start
 from .sampling import Sampler
 from .steps import RunState, compile_steps
 from .vocabulary import Vocabulary
 
-CHARACTERS = "".join(map(chr, range(33, 33 + 83)))  # as many as Anna Karenina has
+CHARACTERS = "".join(map(chr, range(33, 33 + V)))
 PRESETS = ("notebook", "default")
 LARGE_PRODUCTS = ((2048, 2048, 2048), (512, 12800, 2048))  # rows, what is summed over, columns
 TEXTS = (1, 16)  # sampled at once
@@ -101,7 +101,7 @@ def step_gflop(model: ModelConfig, config: TrainConfig) -> float:
 
     The input's product is left out: of so few distinct characters it is looked up.
     """
-    gates = {"lstm": 4, "gru": 3}[model.cell] * model.hidden_size
+    gates = CELLS[model.cell].gates * model.hidden_size
     a_character = model.hidden_size * ((2 * model.num_layers - 1) * gates + model.vocab_size)
     return 6 * a_character * config.batch_size * config.num_steps / 1e9
 

@@ -8,8 +8,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,8 @@ import click
 from . import config as settings
 from . import estimate, events, launch, plots, runtime
 from .config import PRESETS
-from .corpus import load_corpus
-from .errors import ConfigError, TextError
+from .corpus import check_length, load_corpus
+from .errors import TextError
 from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
 from .output import Reading, open_output, write_samples
 from .record import CONFIG, find_record, iteration, list_checkpoints, read_found, read_records
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from .training import Trainer
 
 STARTED = time.monotonic()  # max_seconds counts from here
-Command = Callable[..., Any]
+# What `export` writes: name -> the module whose `export_checkpoint` does it
+FORMATS = {"savedmodel": "export", "keras": "keras_files", "torch": "torch_files", "web": "web"}
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -50,9 +51,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("text", nargs=-1, type=FilePath())
-@click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default=None, show_default="default", help="Settings to begin with."
-)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default=None, help="Settings to begin with.  [default: default]")
 @click.option(
     "--config",
     "config_file",
@@ -105,8 +104,8 @@ def train(
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     file = settings.read_settings(config_file) if config_file else {}
     preset = preset or file.pop("preset", None)
-    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    if preset is not None:
+        settings.check_preset(preset)
     file.pop("preset", None)
     chosen: dict[str, Any] = {}
     if resume:
@@ -118,10 +117,12 @@ def train(
         by_rule = preset == "default"
         trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule, Reading(quiet))
     budget_given = resume or any(asked.get(budget) for budget in settings.BUDGETS)
-    _run(trainer, quiet, chosen, budget_given, tensorboard)
+    _run(trainer, checkpoint_dir, quiet, chosen, budget_given, tensorboard)
 
 
-def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bool, tensorboard: str | None) -> None:
+def _run(
+    trainer: Trainer, checkpoint_dir: str, quiet: bool, chosen: dict[str, Any], budget_given: bool, tensorboard: str | None
+) -> None:
     """Train with a display; SIGINT, SIGTERM and SIGHUP save first, a second SIGINT does not wait."""
     from .progress import TrainDisplay
 
@@ -145,7 +146,11 @@ def _run(trainer: Trainer, quiet: bool, chosen: dict[str, Any], budget_given: bo
         path = trainer.directory.latest if trainer.step and chief else None
         display.conclude(finished=not trainer.stopped)
         if trainer.stopped:
-            display.say(f"Stopped and saved {path}. Go on with: charrnn-tf train --resume" if path else "Stopped.")
+            display.say(
+                f"Stopped and saved {path}. Go on with: {launch.resuming(checkpoint_dir, trainer.text)}"
+                if path
+                else "Stopped."
+            )
     with suppress(OSError) if trainer.stopped else nullcontext():  # a terminal that was closed takes nothing any more
         if path:
             click.echo(path)
@@ -277,8 +282,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     with reading as progress:
         loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
     reading.conclude(loaded)
-    if len(loaded.ids) < 2:
-        raise TextError(f"{text!r} has fewer than two characters that the model knows: there is nothing to score")
+    check_length(loaded.ids, repr(text))
     runtime.start(runtime.available_cores())
     from .checkpoint import load_model
     from .evaluation import Evaluator
@@ -296,12 +300,12 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
 @checkpoint_options
 @click.option("--output", "-o", type=FilePath(written=True), required=True, help="Folder or file to write.")
 @click.option(
-    "--format", "kind", type=click.Choice(["savedmodel", "keras", "torch", "web"]), default="savedmodel", show_default=True,
-    help="For any TensorFlow; plain Keras layers (.keras); the PyTorch notebooks (.net); one page for a browser.",
+    "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel", show_default=True,
+    help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
 )  # fmt: skip
 @click.option(
     "--text", type=FilePath(), default=None,
-    help="Of --format web: text that tells what rounding costs.  [default: what the run held out of its own]",
+    help="Text that tells what rounding costs (web only).  [default: what the run held out of its own]",
 )  # fmt: skip
 def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: str | None) -> None:
     """Write a model for other programs, and print its path.
@@ -317,26 +321,9 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
     held_out = launch.held_out(record, text) if kind == "web" else None
     runtime.start(runtime.available_cores())
 
-    def write(found: Path) -> None:
-        if kind == "savedmodel":
-            from .export import export_saved_model
-
-            export_saved_model(found, output)
-        elif kind == "web":
-            from .web import web_page
-
-            page = web_page(found, held_out)
-            with open_output(output) as write_text:
-                write_text(page.html)
-            known = f"{page.cost:+.4f} nats a character, on {page.characters:,}" if page.characters else ""
-            cost = known or "what is unknown without a text (--text)"
-            click.echo(f"Weights of {page.bits} bits cost {cost}; {len(page.html) / 1e6:.1f} MB.", err=True)
-        else:
-            from .interchange import export_model
-
-            export_model(found, output, kind)
-
-    read_found(path, checkpoint, checkpoint_dir, write)
+    module = import_module(f".{FORMATS[kind]}", __package__)
+    if said := read_found(path, checkpoint, checkpoint_dir, lambda found: module.export_checkpoint(found, output, held_out)):
+        click.echo(said, err=True)
     click.echo(output)
 
 
@@ -361,7 +348,7 @@ def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint
         raise click.UsageError("--text and --vocabulary-file exclude each other; give one of them")
     vocabulary = load_corpus([text]).vocabulary if text else None
     runtime.start()
-    from .interchange import import_model, read_vocabulary
+    from .importing import import_model, read_vocabulary
 
     click.echo(import_model(file, checkpoint_dir, read_vocabulary(vocabulary_file) if vocabulary_file else vocabulary))
 
@@ -390,6 +377,7 @@ def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_
     """
     path, record = find_record(checkpoint, checkpoint_dir)
     loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars)
+    check_length(loaded.ids, repr(text))
     runtime.start()
     from .report import report as write_report
 
@@ -444,8 +432,11 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
     best = best_checkpoint(records) if records else None
     rows = []
     for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):
-        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
-        size = sum(file.stat().st_size for file in path.iterdir())
+        try:
+            date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
+            size = sum(file.stat().st_size for file in path.iterdir())
+        except FileNotFoundError:  # a run that trains has removed it meanwhile
+            continue
         losses = {"train_loss": record.train_loss, "validation_loss": record.validation_loss}
         rows.append({"name": record.name, "epoch": record.epoch, **losses, "date": date, "size": size, "best": path == best})
     click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))

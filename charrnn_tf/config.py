@@ -6,17 +6,27 @@ import dataclasses
 import difflib
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError, reason
 from .files import open_file
 
-CELLS = ("lstm", "gru")
+
+@dataclass(frozen=True)
+class Cell:
+    """What is to be known of a kind of recurrent layer without computing with it: `layers` does that, by the same name."""
+
+    states: tuple[str, ...]  # names of the parts of its state, each [B, H]
+    gates: int  # times H: the columns of its kernels
+    bias_rows: int  # each of so many numbers
+
+
+CELLS = {"lstm": Cell(("hidden", "cell"), gates=4, bias_rows=1), "gru": Cell(("hidden",), gates=3, bias_rows=2)}
 INITS = ("keras", "pytorch", "wide", "tf1")
-OPTIMIZERS = ("adam", "sgd", "rmsprop")
+OPTIMIZERS = {"adam": 2, "sgd": 0, "rmsprop": 1}  # numbers that it keeps of each weight; `steps.build_optimizer` has them
 SCHEDULES = ("constant", "cosine", "step")
 VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
@@ -34,95 +44,122 @@ LARGEST_RATE = 1e6  # of learning: in float32 its updates stay finite
 LEAST_SECONDS, MOST_SECONDS = 60, 1620
 
 
+def setting(default: Any, help: str = "", *, unset: str = "", choices: Collection[str] = (), **bounds: float) -> Any:
+    """A field of the classes below: declared once, it is checked, saved, read from files, and an option of `train`.
+
+    help: what `--help` says; without it there is no such option. unset: the default as `--help` shows it, where the run
+    decides or None stands for something. bounds: least, above, most, below.
+    """
+    return field(default=default, metadata=_about(help, unset, choices, **bounds))
+
+
+def _about(help: str = "", unset: str = "", choices: Collection[str] = (), **bounds: float) -> dict[str, Any]:
+    return {"help": help, "unset": unset, "choices": tuple(choices), "bounds": bounds}
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of a character model; saved beside every checkpoint."""
 
-    vocab_size: int  # V, distinct characters
-    cell: str = "lstm"  # "lstm" or "gru"
-    hidden_size: int = 256  # H, units in each recurrent layer
-    num_layers: int = 2  # L
-    dropout: float = 0.2  # after each recurrent layer, training only
-    embedding_size: int = 0  # E; 0: characters enter as one-hot rows
-    init: str = "wide"  # how weights begin; `model.initialize` tells what each name means
+    vocab_size: int = field(metadata=_about(least=1))  # V, distinct characters
+    cell: str = setting("lstm", "Kind of recurrent layers.", choices=CELLS)
+    hidden_size: int = setting(  # H
+        256, "Units in each recurrent layer.", unset="256 to 512, by text and budget", least=1
+    )
+    num_layers: int = setting(2, "Recurrent layers.", least=1, most=MOST_LAYERS)  # L
+    dropout: float = setting(
+        0.2, "Share of each recurrent layer's outputs dropped while training, 0 to below 1.",
+        unset="0 to 0.5, by text and budget", least=0, below=1,
+    )  # fmt: skip
+    embedding_size: int = setting(  # E
+        0, "Size of a learnt embedding of the characters; 0: one-hot input.", least=0
+    )
+    init: str = setting(  # `model.initialize` tells what each name means
+        "wide", "How weights begin: as in Keras, PyTorch, the PyTorch notebooks (wide), TensorFlow 1.", choices=INITS
+    )
 
     def __post_init__(self) -> None:
-        check_whole(self, "vocab_size", "hidden_size", "num_layers", least=1)
-        check_whole(self, "embedding_size", least=0)
-        if self.num_layers > MOST_LAYERS:
-            raise ConfigError(f"num_layers must be at most {MOST_LAYERS}, got {self.num_layers:,}")
-        check_number(self, "dropout", least=0, below=1)
-        _choice(self, cell=CELLS, init=INITS)
+        _check(self)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a model is trained; saved beside every checkpoint."""
 
-    vocabulary: str = "corpus"  # the text's own characters, "printable" or "bytes"
-    min_count: int = 1  # characters of the text that are rarer are left out of its vocabulary
-    unknown: str = "error"  # characters outside the vocabulary: "error" or "skip"
-    separator: str | None = None  # between files; None: a newline after those that don't end with one
-    limit_chars: int | None = None  # read only the text's first characters
+    vocabulary: str = setting(
+        "corpus", "The text's own characters, Python's string.printable, or bytes.", choices=VOCABULARIES
+    )
+    min_count: int = setting(1, "Leave characters seen fewer times out of the vocabulary and the text.", least=1)
+    unknown: str = setting("error", "Characters outside the vocabulary.", choices=UNKNOWN)
+    separator: str | None = setting(
+        None, "What stands between two files.", unset="a newline after files that don't end with one"
+    )
+    limit_chars: int | None = setting(None, "Read only the text's first characters.", unset="all", least=1)
 
-    batch_size: int = 32  # B, streams read side by side
-    num_steps: int = 64  # T, characters a window: how far gradients reach back
-    epochs: int | None = None  # the first budget reached ends the run
-    max_steps: int | None = None
-    max_seconds: float | None = None  # wall time of the whole command, over all resumes
+    batch_size: int = setting(32, "Streams read side by side.", unset="32, less for short texts", least=1)  # B
+    num_steps: int = setting(64, "Characters in a window: how far gradients reach back.", least=1)  # T
+    epochs: int | None = setting(None, "Budget: passes over the text.", unset="none", least=1)
+    max_steps: int | None = setting(None, "Budget: windows, one update each.", unset="none", least=1)
+    max_seconds: float | None = setting(
+        None, "Budget: wall time of the whole command, in seconds.", unset="10 minutes a million characters, 1 to 27",
+        above=0,
+    )  # fmt: skip
 
-    optimizer: str = "adam"
-    learning_rate: float = 0.004
-    warmup_steps: int = 100  # first steps, over which the rate rises from zero
-    schedule: str = "cosine"  # constant; cosine: to zero at the budget's end; step: times gamma every step_epochs
-    step_epochs: int = 10
-    gamma: float = 0.2
-    clip_norm: float = 5.0  # of all gradients together; 0: off
-    weight_dropout: float = 0.0  # share of the recurrent weights that a step does without
-    state_reset: float = 0.05  # chance that a stream begins a window from a zero state
-    validation_fraction: float = 0.1  # the text's last part, never trained on
-    seed: int = 0
-    precision: str = "float32"  # of products while training; bfloat16 where the processor has it
-    strategy: str = "none"  # of tf.distribute: "mirrored" over this machine's GPUs, "multiworker" over several machines
-    shards: int | None = None  # parts of a batch computed side by side; None: one for each core, as the batch divides
-    xla: bool | None = None  # whether XLA compiles the steps; None: where streams are few and steps many
+    optimizer: str = setting("adam", "What updates the weights.", choices=OPTIMIZERS)
+    learning_rate: float = setting(
+        0.004, "The optimizer's rate, or its peak under a schedule.", unset="0.02 for Adam, less for wide networks",
+        above=0, most=LARGEST_RATE,
+    )  # fmt: skip
+    warmup_steps: int = setting(100, "First steps, over which the rate rises from zero.", least=0)
+    schedule: str = setting("cosine", "The rate over time; cosine: to zero at the budget's end.", choices=SCHEDULES)
+    step_epochs: int = setting(10, "Schedule step: epochs between two changes.", least=1)
+    gamma: float = setting(0.2, "Schedule step: what the rate is multiplied by, above 0.", above=0)
+    clip_norm: float = setting(5.0, "Largest norm of all gradients together; 0: off.", unset="0.1 for Adam", least=0)
+    weight_dropout: float = setting(
+        0.0, "Share of the recurrent weights that each step of training does without, 0 to below 1.",
+        unset="0 to 0.5, by text and budget", least=0, below=1,
+    )  # fmt: skip
+    state_reset: float = setting(0.05, "Chance, 0 to 1, that a stream begins a window from a zero state.", least=0, most=1)
+    validation_fraction: float = setting(
+        0.1, "Share of the text, its last part, that is held out; 0: none.", least=0, below=1
+    )
+    seed: int = setting(0, "Seed of everything random.", least=0)
+    precision: str = setting(
+        "float32", "Precision of products in training; bfloat16: quicker, on processors that have it.",
+        unset="bfloat16 where the processor has it", choices=PRECISIONS,
+    )  # fmt: skip
+    strategy: str = setting(
+        "none", "tf.distribute: over this machine's GPUs, or the machines in TF_CONFIG.", choices=STRATEGIES
+    )
+    shards: int | None = setting(None, least=1)  # parts of a batch computed side by side; None: `runtime.shards_for`
+    xla: bool | None = setting(None)  # whether XLA compiles the steps; None: `runtime.default_xla`
 
-    save_every: int | None = None  # steps; None: about once a minute
-    keep: int = 5  # checkpoints, besides the best
-    log_every: int = 100  # steps a row in metrics.csv
-    validate_every: int | None = None  # steps; None: `validation_interval`
-    patience: int = 10  # validations in a row, none better than the best, that end a run; 0: any number
-    sample_every: int | str | None = None  # steps, or "epoch"
-    sample_prime: tuple[str, ...] = ("The ",)
-    sample_length: int = 200
-    sample_top_n: int = 5
-    sample_temperature: float = 1.0
+    save_every: int | None = setting(None, "Steps between checkpoints.", unset="about once a minute", least=1)
+    keep: int = setting(5, "Checkpoints to keep, besides the best.", least=1)
+    log_every: int = setting(100, "Steps between rows of metrics.csv.", least=1)
+    validate_every: int | None = setting(
+        None, "Steps between validations.", unset="an epoch or 1,000, less for long texts", least=1
+    )
+    patience: int = setting(10, "Validations in a row, none better than the best, that end a run; 0: any number.", least=0)
+    sample_every: int | str | None = setting(None, "Steps between samples shown, or the word epoch.", unset="never", least=1)
+    sample_prime: tuple[str, ...] = setting(("The ",), "What samples begin with; may be repeated.", unset="'The '")
+    sample_length: int = setting(200, "Characters in a sample.", least=1, most=LONGEST_SAMPLE)
+    sample_top_n: int = setting(5, "Top-n of samples; 0: no cut.", least=0)
+    sample_temperature: float = setting(1.0, "Temperature of samples, at least 0.", least=0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sample_prime", _strings("sample_prime", self.sample_prime))
-        check_whole(
-            self, "batch_size", "num_steps", "step_epochs", "keep", "log_every", "sample_length", "min_count", least=1
-        )
-        check_whole(self, "seed", "patience", "warmup_steps", "sample_top_n", least=0)
-        check_whole(self, *BUDGETS[:2], "limit_chars", "shards", "save_every", "validate_every", least=1, optional=True)
-        if self.sample_every != EPOCH:
-            check_whole(self, "sample_every", least=1, optional=True)
-        if self.sample_length > LONGEST_SAMPLE:
-            raise ConfigError(f"sample_length must be at most {LONGEST_SAMPLE:,}, got {self.sample_length:,}")
-        check_number(self, "max_seconds", above=0, optional=True)
-        check_number(self, "learning_rate", above=0, most=LARGEST_RATE)
-        check_number(self, "gamma", above=0)
-        check_number(self, "clip_norm", "sample_temperature", least=0)
-        check_number(self, "state_reset", least=0, most=1)
-        check_number(self, "validation_fraction", "weight_dropout", least=0, below=1)
-        _choice(self, vocabulary=VOCABULARIES, unknown=UNKNOWN, optimizer=OPTIMIZERS, schedule=SCHEDULES)
-        _choice(self, precision=PRECISIONS, strategy=STRATEGIES)
-        if not (self.separator is None or isinstance(self.separator, str)):
-            raise ConfigError(f"separator must be a text, got {self.separator!r}")
-        if not (self.xla is None or isinstance(self.xla, bool)):
-            raise ConfigError(f"xla must be true, false or left out, got {self.xla!r}")
+        _check(self)
         if self.shards and self.batch_size % self.shards:
             raise ConfigError(f"shards must divide batch_size, but {self.batch_size} / {self.shards} is not whole")
+
+    def training_characters(self, characters: int) -> int:
+        """How many of so many characters, the first ones, are trained on; the rest is held out."""
+        return characters - int(characters * self.validation_fraction)
+
+    def most_steps(self, steps_per_epoch: int) -> int | None:
+        """Where the budgets in steps and epochs end a run; None where only time does."""
+        limits = [self.max_steps, self.epochs and self.epochs * steps_per_epoch]
+        return min((limit for limit in limits if limit), default=None)
 
     def with_budget(self, characters: int) -> TrainConfig:
         """The same settings with a budget: where none is given, 10 minutes for a million characters.
@@ -170,10 +207,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 # What --resume may change: budgets, reporting, and on how many devices or machines the same steps are computed.
 RESUMABLE = frozenset(
     {*BUDGETS, "patience", "strategy", "log_every", "save_every", "keep"}
-    | {field.name for field in dataclasses.fields(TrainConfig) if field.name.startswith("sample_")}
+    | {each.name for each in dataclasses.fields(TrainConfig) if each.name.startswith("sample_")}
 )
-MODEL_OPTIONS = tuple(field.name for field in dataclasses.fields(ModelConfig) if field.name != "vocab_size")
-TRAIN_OPTIONS = tuple(field.name for field in dataclasses.fields(TrainConfig))
+MODEL_OPTIONS = tuple(each.name for each in dataclasses.fields(ModelConfig) if each.name != "vocab_size")
+TRAIN_OPTIONS = tuple(each.name for each in dataclasses.fields(TrainConfig))
+# By name those that the command and settings files give.
+SETTINGS = {
+    each.name: each for kind in (ModelConfig, TrainConfig) for each in dataclasses.fields(kind) if each.metadata["help"]
+}
 
 
 def resolve(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,18 +230,25 @@ def resolve(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any]) -> d
     return settings
 
 
+def check_preset(name: Any) -> None:
+    """Raise ConfigError where there is no preset of that name."""
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+
+
 def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
     """The settings of a preset for a vocabulary of a size, with some of them changed.
+
+    What the command chooses for the default preset by the text and the time stands in `recipe.settings_for`.
 
     >>> model_config, train_config = preset("notebook", 83, epochs=5)
     >>> model_config.hidden_size, train_config.batch_size, train_config.epochs
     (512, 128, 5)
     """
-    if name not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    check_preset(name)
     for change in changes:
         if change not in (*MODEL_OPTIONS, *TRAIN_OPTIONS):
-            raise ConfigError(f"there is no setting {change!r}")
+            raise ConfigError(f"there is no setting {change!r}{_hint(change, {*MODEL_OPTIONS, *TRAIN_OPTIONS})}")
     model, train = split(resolve(name, {}, changes))
     return ModelConfig(vocab_size=vocab_size, **model), TrainConfig(**train)
 
@@ -223,38 +271,74 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise ConfigError(f"can't read the settings in {str(path)!r}: {why}") from error
-    names = {*MODEL_OPTIONS, *TRAIN_OPTIONS, "preset"} - {"shards", "xla"}
+    names = {*SETTINGS, "preset"}
     for name in settings:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; they are: {', '.join(sorted(names))}"
-            raise ConfigError(f"{str(path)!r} has a setting {name!r}, which there is not{hint}")
+            raise ConfigError(f"{str(path)!r} has a setting {name!r}, which there is not{_hint(name, names)}")
     return settings
+
+
+def _hint(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; they are: {', '.join(sorted(names))}"
 
 
 Config = TypeVar("Config", ModelConfig, TrainConfig)
 
 
 def from_json(kind: type[Config], data: Any, where: str) -> Config:
-    """A config from what `dataclasses.asdict` and JSON made of it; `where` names the file in errors."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    if not isinstance(data, dict) or set(data) != names:
-        odd = sorted(names.symmetric_difference(data)) if isinstance(data, dict) else "no settings"
-        raise ConfigError(f"{where} does not hold the settings this version knows: {odd}")
+    """A config from what `dataclasses.asdict` and JSON made of it; `where` names the file in errors.
+
+    A setting that the version which wrote it did not have yet has its default.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} holds no settings")
+    if strange := sorted(set(data) - {each.name for each in dataclasses.fields(kind)}):
+        raise ConfigError(f"{where} has settings that this version does not know: {', '.join(strange)}")
+    needed = [each.name for each in dataclasses.fields(kind) if each.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in data]:
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
     try:
         return kind(**data)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def check_whole(config: object, *names: str, least: int, optional: bool = False) -> None:
-    """Raise ConfigError unless these attributes are whole numbers of at least `least` (or None, where optional)."""
+def _check(config: ModelConfig | TrainConfig) -> None:
+    """Raise ConfigError unless every setting is of its type and within its bounds; make numbers floats where they are."""
+    for each in dataclasses.fields(config):
+        name, value, kind = each.name, getattr(config, each.name), str(each.type)
+        choices, bounds = each.metadata["choices"], each.metadata["bounds"]
+        if (value is None and kind.endswith("| None")) or (value == EPOCH and kind == "int | str | None"):
+            continue
+        if choices:
+            if value not in choices:
+                raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        elif kind.startswith("int"):
+            check_whole(config, name, **bounds, also=f" or {EPOCH!r}" if kind == "int | str | None" else "")
+        elif kind.startswith("float"):
+            check_number(config, name, **bounds)
+        elif kind.startswith("tuple"):
+            object.__setattr__(config, name, _strings(name, value))
+        elif not isinstance(value, bool if kind.startswith("bool") else str):
+            wanted = "true, false or left out" if kind.startswith("bool") else "a text"
+            raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_whole(
+    config: object, *names: str, least: int, most: int = 2**63 - 1, optional: bool = False, also: str = ""
+) -> None:
+    """Raise ConfigError unless these attributes are whole numbers within the bounds (or None, where optional).
+
+    also: what else would be right, in the words of the error.
+    """
     for name in names:
         value = getattr(config, name)
         if optional and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-            raise ConfigError(f"{name} must be a whole number of at least {least} and below 2**63, got {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            end = "below 2**63" if most == 2**63 - 1 else f"at most {most:,}"
+            raise ConfigError(f"{name} must be a whole number of at least {least} and {end}{also}, got {value!r}")
 
 
 def check_number(
@@ -275,14 +359,8 @@ def check_number(
             continue
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
         if not (number and least <= value <= most and above < value < below):
-            raise ConfigError(f"{name} must be a number {wanted}, got {value!r}")
+            raise ConfigError(f"{name} must be a number{wanted and ' ' + wanted}, got {value!r}")
         object.__setattr__(config, name, float(value))
-
-
-def _choice(config: object, **choices: tuple[str, ...]) -> None:
-    for name, allowed in choices.items():
-        if getattr(config, name) not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:

@@ -61,6 +61,10 @@ class TextRecord:
         """What differs in the content of another text; None: nothing. Where a file lies does not count."""
         if self.sha256 == other.sha256:
             return None
+        if not self.sources:
+            if not self.sha256:
+                return "that was given in Python and is not recorded"
+            return "that was the built-in corpus" + ("" if other.sources else ", which this version of Python has otherwise")
         sums = [[source.sha256 for source in text.sources] for text in (self, other)]
         if sorted(sums[0]) == sorted(sums[1]):
             return f"its files came in another order: {', '.join(repr(source.path) for source in self.sources)}"
@@ -112,7 +116,7 @@ def load_corpus(
     Raises TextError for a text that can't be read, is empty, is not the expected one or has unknown characters.
     """
     if isinstance(vocabulary, str) and vocabulary not in VOCABULARIES:
-        raise ConfigError(f"vocabulary must be one of {VOCABULARIES}, got {vocabulary!r}")
+        raise ConfigError(f"vocabulary must be one of {', '.join(VOCABULARIES)}, got {vocabulary!r}")
     if min_count > 1 and vocabulary != "corpus":
         raise ConfigError("min_count chooses among the text's own characters: it goes with the vocabulary corpus only")
     as_bytes = vocabulary == "bytes" or isinstance(vocabulary, ByteVocabulary)
@@ -166,6 +170,8 @@ class _Reader:
         except TextError as error:
             raise TextError(f"{self.text.title} has {error}") from error
         size = int(counts[vocabulary.code_points[known]].sum())
+        if not size:
+            raise TextError(f"{self.text.title} has no character of the vocabulary")
         if record.characters < MAPPED_FROM:
             ids = np.empty(size, dtype=vocabulary.dtype)
             end = 0
@@ -238,6 +244,12 @@ def _count_bytes(data: bytes) -> npt.NDArray[np.int64]:
     if len(data) % 2:
         counts[data[-1]] += 1
     return counts
+
+
+def check_length(ids: Ids, title: str = "the text") -> None:
+    """Raise TextError for ids of which none has another before it, so that there is nothing to predict."""
+    if len(ids) < 2:
+        raise TextError(f"{title} has fewer than two characters that the model knows: there is nothing to score")
 
 
 def load_text(*names: str | Path, separator: str | None = None, limit_chars: int | None = None) -> str:

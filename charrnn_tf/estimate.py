@@ -6,13 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig, TrainConfig
+from .config import CELLS, EVALUATED_STEPS, EVALUATED_STREAMS, OPTIMIZERS, ModelConfig, TrainConfig
 from .errors import ConfigError
 
 FLOAT = 4  # bytes
 TENSORFLOW = 500e6  # bytes of memory before anything is computed
-GATES = {"lstm": 4, "gru": 3}
-SLOTS = {"adam": 2, "rmsprop": 1, "sgd": 0}  # of the optimizer, each as large as the weights
 KEPT_STATES = 11  # times H, for a unit's gradient: outputs, states, what dropout left, their gradients
 KEPT_LOGITS = 4  # times V
 SAMPLED_AT_ONCE = 256  # characters
@@ -20,18 +18,18 @@ SAMPLED_AT_ONCE = 256  # characters
 
 def parameters(model: ModelConfig) -> int:
     """Numbers that a model learns."""
-    gates, hidden, vocabulary = GATES[model.cell], model.hidden_size, model.vocab_size
-    biases = 2 if model.cell == "gru" else 1
+    cell, hidden, vocabulary = CELLS[model.cell], model.hidden_size, model.vocab_size
     inputs = model.embedding_size or vocabulary
-    rest = gates * hidden * (2 * hidden + biases)
-    recurrent = gates * hidden * (inputs + hidden + biases) + (model.num_layers - 1) * rest
+    rest = cell.gates * hidden * (2 * hidden + cell.bias_rows)
+    recurrent = cell.gates * hidden * (inputs + hidden + cell.bias_rows) + (model.num_layers - 1) * rest
     return vocabulary * model.embedding_size + recurrent + (hidden + 1) * vocabulary
 
 
 def training_memory(model: ModelConfig, train: TrainConfig, workers: int = 1) -> float:
     """Bytes of memory that training takes at its peak, about, in each of so many processes."""
-    weights = parameters(model) * (4 + SLOTS[train.optimizer])
-    a_character = model.num_layers * model.hidden_size * (GATES[model.cell] + KEPT_STATES) + KEPT_LOGITS * model.vocab_size
+    weights = parameters(model) * (4 + OPTIMIZERS[train.optimizer])
+    a_unit = CELLS[model.cell].gates + KEPT_STATES
+    a_character = model.num_layers * model.hidden_size * a_unit + KEPT_LOGITS * model.vocab_size
     validation = EVALUATED_STREAMS * EVALUATED_STEPS if train.validation_fraction else 0
     at_once = max(float(train.batch_size) * train.num_steps / workers, validation)
     return TENSORFLOW + FLOAT * (weights + at_once * a_character)
@@ -43,12 +41,17 @@ def sampling_memory(model: ModelConfig, num_samples: int) -> float:
     return TENSORFLOW + FLOAT * (2 * parameters(model) + float(num_samples) * a_sample)
 
 
+def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> float:
+    """Size of a checkpoint on disk, about: the weights and what the optimizer keeps of them."""
+    return float(FLOAT * parameters(model) * (1 + OPTIMIZERS[train.optimizer]))
+
+
 def disk(model: ModelConfig, train: TrainConfig, there: int = 0) -> float:
     """Bytes on disk that a run's checkpoints take at most, beside some that are there.
 
     These are what is kept, the best, and one that is being written.
     """
-    return FLOAT * parameters(model) * (1 + SLOTS[train.optimizer]) * max(train.keep + 2.0 - there, 1.0)
+    return checkpoint_bytes(model, train) * max(train.keep + 2.0 - there, 1.0)
 
 
 def check_memory(need: float, remedy: str) -> None:

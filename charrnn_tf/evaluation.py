@@ -16,14 +16,15 @@ import tensorflow as tf
 from .batches import release
 from .checkpoint import load_model
 from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
-from .errors import TextError
-from .layers import Engine, State, Tensor, on_graphics_card
+from .corpus import check_length
+from .errors import ConfigError
+from .layers import Engine, State, Tensor
 from .model import character_losses, shard, zero_state
+from .runtime import gpus
 from .vocabulary import Ids
 
 CHARACTERS_PER_STREAM = 10_000  # at least, for each parallel stream
 WARM_UP = 2_000  # characters that a stream reads unscored before its own part
-MOST_STREAMS, STEPS = EVALUATED_STREAMS, EVALUATED_STEPS
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,11 @@ class Evaluator:
 
         stopped: asked between the compiled calls; once it answers True, StoppedError is raised.
         """
+        check_length(ids)
+        if window < 0:
+            raise ConfigError(f"window must be at least 0, got {window}")
         targets = len(ids) - 1
-        if targets < 1:
-            raise TextError("the text has fewer than two characters that the model knows: there is nothing to score")
-        most = most_streams or MOST_STREAMS
+        most = most_streams or EVALUATED_STREAMS
         groups = _cold_windows(targets, window, most) if window else [_streams(targets, most)]
         total = sum(self._score_streams(ids, streams, stopped) for streams in groups)
         return Evaluation(total / targets, targets)
@@ -104,10 +106,10 @@ class Evaluator:
         """Nats of streams read side by side, summed."""
         state = zero_state(self.config, len(streams.starts))
         total = 0.0
-        for begin in range(0, streams.length, STEPS):
+        for begin in range(0, streams.length, EVALUATED_STEPS):
             if stopped():
                 raise StoppedError
-            count = min(STEPS, streams.length - begin)
+            count = min(EVALUATED_STEPS, streams.length - begin)
             window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
             release(ids)
             weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)
@@ -127,7 +129,7 @@ class Evaluator:
 
 
 def _weighted_nats(model: keras.Model, window: Tensor, weight: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
-    nats, state = character_losses(model, window, state, engine=Engine(cudnn=on_graphics_card()))
+    nats, state = character_losses(model, window, state, engine=Engine(cudnn=gpus() > 0))
     return tf.reduce_sum(nats * tf.transpose(weight)), state
 
 

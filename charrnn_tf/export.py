@@ -22,6 +22,12 @@ from .vocabulary import ByteVocabulary, Vocabulary
 WINDOW = 100  # characters of every text that `score` reads at a time
 
 
+def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
+    """What `charrnn-tf export` calls by default; returns nothing to say."""
+    export_saved_model(checkpoint, output)
+    return ""
+
+
 def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
     """Write a checkpoint as a SavedModel folder and return its path.
 

@@ -76,12 +76,12 @@ def fetch(
             raise TextError(f"{place} has another text than {name}: its sum is not the one known. Use --url.")
         partial.replace(target)
     except OSError as error:
-        raise TextError(f"can't write {str(target)!r}: {reason(error)}") from error
+        raise TextError(f"can't keep {name} as {str(target)!r}: {reason(error)}") from error
     return target
 
 
 def _download(url: str, partial: Path, size: int, progress: Callable[[int, int], None]) -> None:
-    """Write what is at a URL to a file, after what the file holds already; at most `size` bytes and one."""
+    """Write what is at a URL to a file, after what the file holds already; at most one block more than `size` bytes."""
     if not url.startswith(("http://", "https://")):
         raise TextError(f"{url!r} is no address that begins with http:// or https://")
     have = _size(partial)

@@ -54,6 +54,21 @@ def appearing(path: str | Path) -> Iterator[Path]:
         raise ConfigError(f"can't write {str(path)!r}: {reason(error)}") from error
 
 
+def write_file(path: str | Path, content: bytes) -> None:
+    """Write a file whole, as `appearing` does."""
+    with appearing(path) as place, open(place, "wb", opener=without_waiting) as file:
+        file.write(content)
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe to write only where somebody reads it, and otherwise fails at once."""
+    if not hasattr(os, "O_NONBLOCK"):  # Windows
+        return os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def sha256(file: Path) -> str:
     """The sum of a file's bytes, in hexadecimal."""
     with open(file, "rb") as stream:

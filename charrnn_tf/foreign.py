@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from .config import ModelConfig
+from .checkpoint import load_model
+from .config import CELLS, ModelConfig
 from .errors import ConfigError
 from .model import recurrent_layers
-from .vocabulary import Vocabulary
+from .vocabulary import ByteVocabulary, Vocabulary
 
 Array = npt.NDArray[np.float32]
-GATES = {4: "lstm", 3: "gru"}
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,15 @@ class Foreign:
         hidden, vocab_size = kernel.shape
         embedding_size = 0 if self.embedding is None else self.embedding.shape[1]
         inputs = embedding_size or vocab_size
-        gates = hidden * (4 if self.cell == "lstm" else 3)
+        cell = CELLS[self.cell]
+        gates = hidden * cell.gates
         for n, weights in enumerate(self.layers):
             found = [weight.shape for weight in weights]
-            fitting = [(hidden if n else inputs, gates), (hidden, gates), (gates,) if self.cell == "lstm" else (2, gates)]
+            fitting = [
+                (hidden if n else inputs, gates),
+                (hidden, gates),
+                (gates,) if cell.bias_rows == 1 else (cell.bias_rows, gates),
+            ]
             if found != fitting:
                 raise ConfigError(
                     f"layer {n + 1} has weights of {', '.join(map(_by, found))}; {', '.join(map(_by, fitting))} would fit: "
@@ -87,6 +92,14 @@ def take(model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) -> For
     )
 
 
+def of_checkpoint(checkpoint: str | Path, kind: str) -> Foreign:
+    """A checkpoint's model, to be written as a format that is called `kind`. Raises ConfigError for a model of bytes."""
+    model, record = load_model(checkpoint)
+    if isinstance(record.vocabulary, ByteVocabulary):
+        raise ConfigError(f"the format {kind} knows characters only, and this model reads bytes. Use savedmodel or web.")
+    return take(model, record.model, record.vocabulary)
+
+
 def step_in(name: str) -> int:
     """The iteration in a file's name such as i200_l512.ckpt; 0 where there is none."""
     found = re.match(r"i(\d{1,18})_l\d+", Path(name).name)
@@ -95,6 +108,7 @@ def step_in(name: str) -> int:
 
 def cell_of(gates: int, hidden: int) -> str:
     """Which cell has so many rows or columns of gates. Raises ConfigError for none."""
-    if hidden and gates % hidden == 0 and gates // hidden in GATES:
-        return GATES[gates // hidden]
+    for name, cell in CELLS.items():
+        if hidden and gates == cell.gates * hidden:
+            return name
     raise ConfigError(f"{gates} numbers for {hidden} units are neither an LSTM's gates nor a GRU's")

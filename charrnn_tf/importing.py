@@ -1,8 +1,8 @@
-"""Models of other tools as checkpoints of this package, and checkpoints as theirs.
+"""`charrnn-tf import`: models of other tools as checkpoints of this package.
 
-torch_files    the PyTorch notebooks' `rnn_*_epoch.net`, both ways
+torch_files    the PyTorch notebooks' `rnn_*_epoch.net`
 tf1_files      the TensorFlow 1 notebook's `i200_l512.ckpt`
-keras_files    `.keras` and `.weights.h5` of a stacked LSTM or GRU with a dense layer, both ways
+keras_files    `.keras` and `.weights.h5` of a stacked LSTM or GRU with a dense layer
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import os
 from pathlib import Path
 
 from . import keras_files, tf1_files, torch_files
-from .checkpoint import load_model
 from .config import TrainConfig
 from .corpus import TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
-from .files import appearing, open_file
-from .foreign import Foreign, put, take
+from .files import open_file
+from .foreign import Foreign, put
 from .record import Record, list_checkpoints, warn
 from .rundir import RunDirectory
 from .steps import RunState
-from .vocabulary import ByteVocabulary, Vocabulary
+from .vocabulary import Vocabulary
+
+READERS = (torch_files, tf1_files, keras_files)
 
 
 def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary | None = None) -> Path:
@@ -37,7 +38,7 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
             open_file(path).close()
         except OSError as error:
             raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
-    for kind in (torch_files, tf1_files, keras_files):
+    for kind in READERS:
         if kind.can_read(path):
             found = kind.read(path)
             break
@@ -51,33 +52,8 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
         raise ConfigError(f"{str(path)!r}: {error}") from error
 
 
-def export_model(checkpoint: str | Path, output: str | Path, kind: str) -> Path:
-    """Write a checkpoint as "torch" (a notebook's .net) or "keras" (plain layers, the characters in a JSON file beside).
-
-    Returns the path. Raises ConfigError where it can't be written, for a Keras file that isn't called .keras and for a model
-    of bytes.
-    """
-    output = Path(output)
-    if kind == "keras" and output.suffix != ".keras":
-        raise ConfigError(f"--output must end with .keras, got {str(output)!r}")
-    model, record = load_model(checkpoint)
-    if isinstance(record.vocabulary, ByteVocabulary):
-        raise ConfigError(f"the format {kind} knows characters only, and this model reads bytes. Use savedmodel or web.")
-    found = take(model, record.model, record.vocabulary)
-    with appearing(output) as path:
-        if kind == "torch":
-            torch_files.write(found, path)
-        else:
-            keras_files.write(found, record.model, path)
-    if kind == "keras":
-        with appearing(output.with_suffix(".vocabulary.json")) as path:
-            text = json.dumps({"characters": list(record.vocabulary.characters)})
-            path.write_text(text + "\n", encoding="utf-8")
-    return output
-
-
 def read_vocabulary(path: str | Path) -> Vocabulary:
-    """The characters of a JSON file such as `export_model` writes. Raises ConfigError for another file."""
+    """The characters of a JSON file such as `export --format keras` writes. Raises ConfigError for another file."""
     try:
         with open_file(path) as file:
             characters = json.loads(file.read())["characters"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ import numpy as np
 
 from .config import ModelConfig
 from .errors import ConfigError
-from .foreign import Array, Foreign, cell_of, step_in
+from .files import appearing, write_file
+from .foreign import Array, Foreign, cell_of, of_checkpoint, step_in
 
 ENDINGS = (".keras", ".weights.h5")
 SETTINGS, WEIGHTS = "config.json", "model.weights.h5"
-CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+PLAIN_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 GATED: dict[str, list[Any]] = {
     "activation": ["tanh"], "recurrent_activation": ["sigmoid"], "use_bias": [True], "go_backwards": [False],
 }  # fmt: skip
@@ -119,8 +122,26 @@ def _natural(name: str) -> list[Any]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"[/_]", name)]
 
 
-def write(found: Foreign, config: ModelConfig, path: str | Path) -> None:
-    """Write a model of plain Keras layers, ids [N, T] -> probabilities of the next character [N, T, V]."""
+def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
+    """Write a checkpoint as plain Keras layers, ids [N, T] -> probabilities of the next character [N, T, V].
+
+    The characters go into a JSON file beside it. Returns nothing to say. Raises ConfigError where it can't be written, and
+    for a name that does not end with .keras.
+    """
+    output = Path(output)
+    if output.suffix != ENDINGS[0]:
+        raise ConfigError(f"--output must end with {ENDINGS[0]}, got {str(output)!r}")
+    found = of_checkpoint(checkpoint, "keras")
+    with appearing(output) as place, tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / output.name  # which ends as Keras wants it to
+        _plain_model(found, found.config()).save(saved)
+        shutil.copyfile(saved, place)
+    characters = json.dumps({"characters": list(found.characters or ())})
+    write_file(output.with_suffix(".vocabulary.json"), f"{characters}\n".encode())
+    return ""
+
+
+def _plain_model(found: Foreign, config: ModelConfig) -> keras.Model:
     ids = keras.Input((None,), dtype="int32", name="ids")
     if config.embedding_size:
         x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding")(ids)
@@ -129,7 +150,7 @@ def write(found: Foreign, config: ModelConfig, path: str | Path) -> None:
         x = keras.layers.CategoryEncoding(config.vocab_size, output_mode="one_hot", name="one_hot")(x)
     layers = []
     for n in range(config.num_layers):
-        layers.append(CELLS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}"))
+        layers.append(PLAIN_LAYERS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}"))
         x = layers[-1](x)
     dense = keras.layers.Dense(config.vocab_size, activation="softmax", name="probabilities")
     model = keras.Model(ids, dense(x), name="charrnn")
@@ -138,9 +159,4 @@ def write(found: Foreign, config: ModelConfig, path: str | Path) -> None:
     for layer, weights in zip(layers, found.layers, strict=True):
         layer.set_weights(list(weights))
     dense.set_weights(list(found.output))
-    saved = Path(path).with_suffix(".keras")  # the one name that Keras writes to
-    try:
-        model.save(saved)
-        saved.replace(path)
-    finally:
-        saved.unlink(missing_ok=True)
+    return model

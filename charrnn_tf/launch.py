@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import estimate, runtime
 from .config import BUDGETS, MODEL_OPTIONS, RESUMABLE, ModelConfig, TrainConfig, split
-from .corpus import Corpus, TextRecord, load_corpus
+from .corpus import Corpus, TextRecord, check_length, load_corpus
 from .errors import ConfigError, TextError
 from .files import sha256
 from .output import Reading
@@ -96,8 +97,7 @@ def held_out(record: Record, text: str | None) -> Ids | None:
     """
     if text is not None:
         ids = load_corpus([text], vocabulary=record.vocabulary, unknown="skip", limit_chars=HELD_OUT).ids
-        if len(ids) < 2:
-            raise TextError(f"{text!r} has fewer than two characters that the model knows")
+        check_length(ids, repr(text))
         return ids
     sources = [source.path for source in record.text.sources]
     if STANDARD_INPUT in sources:
@@ -106,7 +106,7 @@ def held_out(record: Record, text: str | None) -> Ids | None:
         corpus = _read(sources, record.train, record, Reading(), expected=record.text)
     except TextError:
         return None
-    begin = len(corpus.ids) - int(len(corpus.ids) * record.train.validation_fraction)
+    begin = record.train.training_characters(len(corpus.ids))
     return corpus.ids[begin : begin + HELD_OUT]
 
 
@@ -122,7 +122,7 @@ def _named(title: str) -> Iterator[None]:
 def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], model: ModelConfig | None) -> dict[str, Any]:
     """What the recipe sets beyond what is asked for; a model that there is already keeps its shape and dropout."""
     budget = train_config.with_budget(characters)
-    trained_on = characters - int(characters * train_config.validation_fraction)
+    trained_on = train_config.training_characters(characters)
     width = model.hidden_size if model else asked.get("hidden_size")
     chosen = settings_for(
         trained_on, seconds=budget.max_seconds, epochs=budget.epochs, max_steps=budget.max_steps, hidden_size=width
@@ -138,7 +138,7 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
         if name not in ("dropout", "init") and value != getattr(record.model, name):
             raise ConfigError(
                 f"{_option(name)} {value} contradicts --init-from: the model in {str(path)!r} has "
-                f"{getattr(record.model, name)}. Leave the option out."
+                f"{getattr(record.model, name)}. Leave the option out, or the preset that sets it."
             )
     for name in ("vocabulary", "min_count"):
         if getattr(train_config, name) not in (getattr(TrainConfig, name), getattr(record.train, name)):
@@ -167,7 +167,7 @@ def resume(
     if not record.text.characters:
         raise TextError(
             f"the model in {directory!r} was imported and has no run to go on with. Begin one with: charrnn-tf train FILE "
-            f"--init-from {directory} --checkpoint-dir ANOTHER"
+            f"--init-from {shlex.quote(directory)} --checkpoint-dir ANOTHER"
         )
     saved = {**dataclasses.asdict(record.model), **dataclasses.asdict(record.train), "init_from": record.init_from}
     initial = str(Path(init_from).resolve()) if init_from else None
@@ -177,7 +177,7 @@ def resume(
         if value is not None and name not in RESUMABLE and value != saved[name]:
             raise ConfigError(
                 f"{_option(name)} {value} can't change on --resume: the run in {directory!r} has {saved[name]}. Leave it "
-                "out, or begin another run in another --checkpoint-dir."
+                "out, or the preset that sets it, or begin another run in another --checkpoint-dir."
             )
     changes = {name: value for name, value in asked.items() if name in RESUMABLE}
     if any(budget in changes for budget in BUDGETS):
@@ -186,7 +186,7 @@ def resume(
     cluster = _cluster(train_config)
     sources = [source.path for source in record.text.sources]
     if STANDARD_INPUT in sources and not text:
-        raise TextError("this run reads standard input: give its text again, with: charrnn-tf train - --resume")
+        raise TextError(f"this run reads standard input: give its text again, with: {resuming(directory, record.text)}")
     corpus = _read(text or sources, record.train, record, reading, expected=record.text)
     _check_room(record.model, train_config, directory, cluster, there=len(list_checkpoints(directory)))
     replicas, waited = _start_tensorflow(record.model, train_config, corpus, path, cluster, reading)
@@ -197,6 +197,13 @@ def resume(
         record.model, train_config, record.vocabulary, corpus.ids, directory,
         resume=True, text=corpus.text, init_from=record.init_from, started=started, replicas=replicas,
     )  # fmt: skip
+
+
+def resuming(directory: str, text: TextRecord) -> str:
+    """The command that goes on with a run."""
+    again = " -" if STANDARD_INPUT in [source.path for source in text.sources] else ""
+    elsewhere = "" if directory == "checkpoints" else f" --checkpoint-dir {shlex.quote(directory)}"
+    return f"charrnn-tf train{again} --resume{elsewhere}"
 
 
 def _cluster(train_config: TrainConfig) -> Cluster:

@@ -47,11 +47,6 @@ class Engine(NamedTuple):
 PLAIN = Engine()
 
 
-def on_graphics_card() -> bool:
-    """Whether TensorFlow lists a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))
-
-
 def product(a: Tensor, b: Tensor, precision: tf.DType | None = None, **transposed: bool) -> Tensor:
     """`tf.matmul(a, b)`; with a precision (bfloat16) of factors rounded to it, the result float32."""
     if precision is None:
@@ -182,6 +177,9 @@ class GRU(_Recurrent, keras.layers.GRU):
     def _input_bias(self) -> Tensor:
         inputs, hidden = tf.unstack(tf.convert_to_tensor(self.cell.bias))
         return inputs + tf.concat([hidden[: 2 * self.units], tf.zeros_like(hidden[2 * self.units :])], 0)
+
+
+LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}  # the classes behind the names of `config.CELLS`
 
 
 def _lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, ...]:

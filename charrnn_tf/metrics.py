@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,11 @@ class Row:
 
 METRICS = "metrics.csv"
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
+
+
+def nats(loss: float) -> str:
+    """A loss as a person reads it."""
+    return f"{loss:.4f} nats a character ({loss / math.log(2):.4f} bits)"
 
 
 class MetricsFile:

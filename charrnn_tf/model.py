@@ -1,4 +1,4 @@
-"""The stateful Keras model, and the one forward pass that training, sampling, evaluation and export share."""
+"""The stateful Keras model, and its forward pass: over windows for training and evaluation, by steps for sampling."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .config import ModelConfig
-from .layers import GRU, LSTM, PLAIN, Engine, State, Tensor, dense_losses, linear, summed_product
+from .config import CELLS, ModelConfig
+from .layers import LAYERS, PLAIN, Engine, State, Tensor, dense_losses, linear, summed_product
 
-LAYERS: dict[str, Any] = {"lstm": LSTM, "gru": GRU}
-STATE_NAMES = {"lstm": ("hidden", "cell"), "gru": ("hidden",)}
 LARGE_VOCABULARY = 1024  # from here on no table of all characters is made for a window, nor one-hot rows of it
 Dropout = Callable[[int, Tensor], Tensor]  # number of the layer and its outputs [T, B, H] -> what goes on to the next
 
@@ -164,18 +162,18 @@ def shard(whole: Tensor, n: int, shards: int) -> Tensor:
 
 def recurrent_layers(model: keras.Model) -> list[Any]:
     """The model's LSTM or GRU layers, from the input on."""
-    return [layer for layer in model.layers if isinstance(layer, LSTM | GRU)]
+    return [layer for layer in model.layers if isinstance(layer, tuple(LAYERS.values()))]
 
 
 def zero_state(config: ModelConfig, batch_size: Tensor) -> list[State]:
     """Zeros for every layer's state, each [batch_size, H]."""
     shape = (batch_size, config.hidden_size)
-    return [tuple(tf.zeros(shape) for _ in STATE_NAMES[config.cell]) for _ in range(config.num_layers)]
+    return [tuple(tf.zeros(shape) for _ in CELLS[config.cell].states) for _ in range(config.num_layers)]
 
 
 def state_names(config: ModelConfig) -> list[str]:
     """The names of the states in order: hidden_0, cell_0, hidden_1, ..."""
-    return [f"{part}_{n}" for n in range(config.num_layers) for part in STATE_NAMES[config.cell]]
+    return [f"{part}_{n}" for n in range(config.num_layers) for part in CELLS[config.cell].states]
 
 
 def weights(model: keras.Model) -> dict[str, Any]:

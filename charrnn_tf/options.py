@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import signal
 import sys
@@ -11,20 +12,7 @@ from typing import Any
 
 import click
 
-from .config import (
-    CELLS,
-    EPOCH,
-    INITS,
-    MODEL_OPTIONS,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-    STRATEGIES,
-    UNKNOWN,
-    VOCABULARIES,
-    ModelConfig,
-    TrainConfig,
-)  # fmt: skip
+from .config import EPOCH, SETTINGS, UNKNOWN
 from .errors import CharRNNError, reason
 
 Command = Callable[..., Any]
@@ -61,7 +49,7 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
 
 
-class StepsOrEpoch(click.ParamType[int | str]):
+class StepsOrEpoch(click.ParamType):  # type: ignore[type-arg]
     """A number of steps, or the word "epoch"."""
 
     name = "N|epoch"
@@ -70,7 +58,10 @@ class StepsOrEpoch(click.ParamType[int | str]):
         """Accept whole numbers of at least 1."""
         if value == EPOCH:
             return EPOCH
-        return int(click.IntRange(min=1).convert(value, param, ctx))
+        try:
+            return int(click.IntRange(min=1).convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither a number of steps, at least 1, nor the word {EPOCH}", param, ctx)
 
 
 class FilePath(click.Path):
@@ -89,77 +80,30 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-# name: (type, help); the defaults are the dataclasses', or what `unset` says where that is None
-SETTINGS: dict[str, tuple[Any, str]] = {
-    "cell": (click.Choice(CELLS), "Kind of recurrent layers."),
-    "hidden_size": (click.IntRange(min=1), "Units in each recurrent layer."),
-    "num_layers": (click.IntRange(min=1), "Recurrent layers."),
-    "dropout": (float, "Share of each recurrent layer's outputs dropped while training, 0 to below 1."),
-    "embedding_size": (click.IntRange(min=0), "Size of a learnt embedding of the characters; 0: one-hot input."),
-    "init": (click.Choice(INITS), "How weights begin."),
-    "vocabulary": (click.Choice(VOCABULARIES), "The text's own characters, Python's string.printable, or bytes."),
-    "unknown": (click.Choice(UNKNOWN), "Characters outside the vocabulary."),
-    "min_count": (click.IntRange(min=1), "Leave characters seen fewer times out of the vocabulary and the text."),
-    "separator": (str, "What stands between two files."),
-    "limit_chars": (click.IntRange(min=1), "Read only the text's first characters."),
-    "batch_size": (click.IntRange(min=1), "Streams read side by side."),
-    "num_steps": (click.IntRange(min=1), "Characters in a window: how far gradients reach back."),
-    "epochs": (click.IntRange(min=1), "Budget: passes over the text."),
-    "max_steps": (click.IntRange(min=1), "Budget: windows, one update each."),
-    "max_seconds": (float, "Budget: wall time of the whole command, in seconds."),
-    "optimizer": (click.Choice(OPTIMIZERS), "What updates the weights."),
-    "learning_rate": (float, "The optimizer's rate, or its peak under a schedule."),
-    "warmup_steps": (click.IntRange(min=0), "First steps, over which the rate rises from zero."),
-    "schedule": (click.Choice(SCHEDULES), "The rate over time; cosine: to zero at the budget's end."),
-    "step_epochs": (click.IntRange(min=1), "Schedule step: epochs between two changes."),
-    "gamma": (float, "Schedule step: what the rate is multiplied by."),
-    "clip_norm": (float, "Largest norm of all gradients together; 0: off."),
-    "weight_dropout": (float, "Share of the recurrent weights that each step of training does without, 0 to below 1."),
-    "state_reset": (float, "Chance, 0 to 1, that a stream begins a window from a zero state."),
-    "validation_fraction": (float, "Share of the text, its last part, that is held out; 0: none."),
-    "seed": (click.IntRange(min=0), "Seed of everything random."),
-    "precision": (
-        click.Choice(PRECISIONS),
-        "Precision of products in training; bfloat16: quicker, on processors that have it.",
-    ),
-    "strategy": (click.Choice(STRATEGIES), "tf.distribute: over this machine's GPUs, or the machines in TF_CONFIG."),
-    "save_every": (click.IntRange(min=1), "Steps between checkpoints."),
-    "keep": (click.IntRange(min=1), "Checkpoints to keep, besides the best."),
-    "log_every": (click.IntRange(min=1), "Steps between rows of metrics.csv."),
-    "validate_every": (click.IntRange(min=1), "Steps between validations."),
-    "patience": (click.IntRange(min=0), "Validations in a row, none better than the best, that end a run; 0: any number."),
-    "sample_every": (StepsOrEpoch(), "Steps between samples shown, or the word epoch."),
-    "sample_prime": (str, "What samples begin with; may be repeated."),
-    "sample_length": (click.IntRange(min=1), "Characters in a sample."),
-    "sample_top_n": (click.IntRange(min=0), "Top-n of samples; 0: no cut."),
-    "sample_temperature": (float, "Temperature of samples."),
-}
-UNSET = {
-    "hidden_size": "256 to 512, by text and budget", "dropout": "0 to 0.5, by text and budget",
-    "weight_dropout": "0 to 0.5, by text and budget", "batch_size": "32, less for short texts",
-    "learning_rate": "0.02 for Adam, less for wide networks", "clip_norm": "0.1 for Adam",
-    "precision": "bfloat16 where the processor has it", "limit_chars": "all",
-    "separator": "a newline after files that don't end with one",
-    "epochs": "none", "max_steps": "none", "max_seconds": "10 minutes a million characters, 1 to 27",
-    "save_every": "about once a minute", "validate_every": "an epoch or 1,000, less for long texts",
-    "sample_every": "never", "sample_prime": "'The '",
-}  # fmt: skip
-
-
 def setting_options(command: Command) -> Command:
     """The options of `train` that settings files and presets give too; not given, they are None."""
-    for name, (kind, text) in reversed(SETTINGS.items()):
-        shown = str(UNSET.get(name, getattr(ModelConfig if name in MODEL_OPTIONS else TrainConfig, name)))
+    for each in reversed(SETTINGS.values()):
         option = click.option(
-            f"--{name.replace('_', '-')}",
-            type=kind,
+            f"--{each.name.replace('_', '-')}",
+            type=_kind(each),
             default=None,
-            multiple=name == "sample_prime",
-            show_default=shown,
-            help=text,
+            multiple=str(each.type).startswith("tuple"),
+            help=f"{each.metadata['help']}  [default: {each.metadata['unset'] or each.default}]",
         )
         command = option(command)
     return command
+
+
+def _kind(each: dataclasses.Field[Any]) -> Any:
+    """What click reads a setting's value as."""
+    kind, bounds = str(each.type), each.metadata["bounds"]
+    if each.metadata["choices"]:
+        return click.Choice(each.metadata["choices"])
+    if kind == "int | str | None":
+        return StepsOrEpoch()
+    if kind.startswith("int"):
+        return click.IntRange(min=bounds["least"])
+    return float if kind.startswith("float") else str
 
 
 def checkpoint_dir_option(command: Command) -> Command:

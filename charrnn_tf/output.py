@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import click
 
 from .cache import size_of
 from .corpus import Corpus, Progress
-from .files import appearing
+from .files import appearing, without_waiting
 
 if TYPE_CHECKING:
     from .sampling import Sampler
@@ -87,20 +86,13 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
         return
     with (
         appearing(path) as place,
-        open(place, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=_without_waiting) as file,
+        open(place, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=without_waiting) as file,
     ):
         yield lambda text: (file.write(text), None)[1]
 
 
 def _replaced(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a pipe only where somebody reads it, and otherwise fails at once."""
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def write_samples(

@@ -31,7 +31,7 @@ def median_seconds(work: Callable[[], object], runs: int, warm_up: int = 2) -> f
     return statistics.median(times[warm_up:])
 
 
-def torch_network(cell: str, hidden: int, layers: int = 2, vocab: int = V) -> Any:
+def torch_network(cell: str, hidden: int, layers: int = 2) -> Any:
     """The PyTorch notebooks' network: recurrent layers with dropout, dropout, dense."""
     from torch import nn
 
@@ -39,9 +39,9 @@ def torch_network(cell: str, hidden: int, layers: int = 2, vocab: int = V) -> An
         def __init__(self) -> None:
             super().__init__()
             recurrent = nn.LSTM if cell == "lstm" else nn.GRU
-            self.recurrent = recurrent(vocab, hidden, layers, dropout=0.5 if layers > 1 else 0.0, batch_first=True)
+            self.recurrent = recurrent(V, hidden, layers, dropout=0.5 if layers > 1 else 0.0, batch_first=True)
             self.dropout = nn.Dropout(0.5)
-            self.dense = nn.Linear(hidden, vocab)
+            self.dense = nn.Linear(hidden, V)
 
         def forward(self, x: Any, state: Any) -> Any:
             outputs, state = self.recurrent(x, state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import sys
 import time
@@ -19,8 +18,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from . import estimate
 from .events import EventFile
-from .metrics import Row
+from .metrics import Row, nats
 from .training import Trainer
 
 CALLS_TO_BELIEVE = 3  # of the compiled loop before its speed is believed: the first is slower
@@ -77,7 +77,7 @@ class TrainDisplay:
         self.say(f"Device: {trainer.device}.")
         total = "until the time is over" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
         self.say(f"Steps: {trainer.steps_per_epoch:,} an epoch, {total}; {config.shards} shards of a batch at once.")
-        size = trainer.checkpoint_bytes / 1e6
+        size = estimate.checkpoint_bytes(trainer.model_config, config) / 1e6
         self.say(
             f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
             f"{size * (config.keep + 1):,.0f} MB."
@@ -164,9 +164,9 @@ class TrainDisplay:
             self.say(f"Ended early: {trainer.config.patience} validations in a row were no better than the best.")
         last, best = trainer.last_validation, trainer.directory.best
         if last is not None:
-            self.say(f"Last validation: {_nats(last)}.")
+            self.say(f"Last validation: {nats(last)}.")
         if best and best.validation_loss is not None:
-            self.say(f"Best validation: {_nats(best.validation_loss)}, in {best.name}.")
+            self.say(f"Best validation: {nats(best.validation_loss)}, in {best.name}.")
 
     def say(self, text: str) -> None:
         """Print a line above the living display; what comes from a text is not read as markup."""
@@ -218,10 +218,6 @@ class _Outlived(io.TextIOBase):
 
 def _loss(loss: float | None, digits: int) -> str:
     return "-" if loss is None else f"{loss:.{digits}f}"
-
-
-def _nats(loss: float) -> str:
-    return f"{loss:.4f} nats a character ({loss / math.log(2):.4f} bits)"
 
 
 def _duration(seconds: float) -> str:

@@ -45,7 +45,8 @@ def settings_for(
     - `precision`: bfloat16 where the processor has it.
     - `validate_every`: 1,000 updates where an epoch has fewer.
 
-    cores, bfloat16: of the machine; default: of this one. hidden_size: where it is given; the rest follows it.
+    cores, bfloat16: of the machine; default: of this one, which alone tells whether AVX-512 is there. hidden_size: where it
+    is given; the rest follows it.
 
     >>> chosen = settings_for(1_800_000, seconds=139, cores=2, bfloat16=True)
     >>> chosen["hidden_size"], chosen["dropout"], chosen["precision"]

@@ -46,7 +46,6 @@ class Record:
     validation_loss: float | None  # at this very step; None: not validated here
     only_while_best: bool = False  # saved because it validated best, not because it was time to
     init_from: str | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
     in_force: Mapping[str, Any] = field(default_factory=dict)  # see `runtime.in_force`
 
     @property
@@ -199,7 +198,6 @@ def read_record(path: str | Path) -> Record:
             text=TextRecord.from_json(**data["text"]),
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
-            versions=data["versions"],
             in_force=dict(data["in_force"]),
             **data["counters"],
             **data["losses"],

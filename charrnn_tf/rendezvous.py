@@ -140,7 +140,7 @@ def _lead(cluster: Cluster, facts: Facts, server: socket.socket, seconds: float,
             while (missing := others - set(joined)) and (left := deadline - time.monotonic()) > 0:
                 _wait_for_one(cluster, server, joined, left)
             if missing:
-                late = f"{_named(cluster, missing)} did not come. Start all workers within {SECONDS:.0f} s of each other."
+                late = f"{_named(cluster, missing)} did not come. Start all workers within {seconds:.0f} s of each other."
             problem = late if missing else _difference(cluster, facts, joined) or _silence(cluster)
             gone = [rank for rank, (connection, _) in joined.items() if _has_left(connection)]
             for rank in gone:
@@ -199,7 +199,7 @@ def _follow(cluster: Cluster, facts: Facts, server: socket.socket, seconds: floa
                 raise PeerError(str(answer["problem"]))
             return
         time.sleep(0.2)
-    raise PeerError(f"the chief, {cluster.addresses[0]}, can't be reached: {why}. Start all workers within {SECONDS:.0f} s.")
+    raise PeerError(f"the chief, {cluster.addresses[0]}, can't be reached: {why}. Start all workers within {seconds:.0f} s.")
 
 
 def _answer(connection: socket.socket, server: socket.socket, rank: int, seconds: float) -> dict[str, Any] | None:

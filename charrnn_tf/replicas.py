@@ -21,7 +21,7 @@ Communication = tf.distribute.experimental.CommunicationImplementation
 
 
 def graphics_cards() -> int:
-    """GPUs of this machine that TensorFlow can use."""
+    """GPUs of this machine that TensorFlow can use; asking does not start its devices yet, as `runtime.gpus` does."""
     return len(tf.config.list_physical_devices("GPU"))
 
 

@@ -12,9 +12,8 @@ import numpy as np
 
 from . import insight, plots
 from .checkpoint import load_model
-from .corpus import Progress
-from .errors import TextError
-from .metrics import Row
+from .corpus import Progress, check_length
+from .metrics import Row, nats
 from .pages import packed, picture, render
 from .record import Record
 from .sampling import Sampler
@@ -33,8 +32,7 @@ def report(
 
     title: what the text is called. Raises TextError where fewer than two characters are known.
     """
-    if len(ids) < 2:
-        raise TextError("the text has fewer than two characters that the model knows: there is nothing to show")
+    check_length(ids)
     model, record = load_model(checkpoint)
     progress("Reading", 0, None)
     read = insight.trace(model, record.model, ids)
@@ -77,7 +75,7 @@ def report(
 
 
 def _shown(vocabulary: Vocabulary) -> list[str]:
-    """How each of the vocabulary's characters is shown; bytes that are no printable ASCII as `\\x0a`."""
+    """How each of the vocabulary's characters is shown; bytes that are no printable ASCII as `\\x80`."""
     if not isinstance(vocabulary, ByteVocabulary):
         return [character if not "\ud800" <= character <= "\udfff" else "\ufffd" for character in vocabulary.characters]
     return [chr(n) if 32 <= n < 127 or n in (9, 10) else f"\\x{n:02x}" for n in range(256)]
@@ -101,13 +99,13 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     ]
     for name, loss in ("Training loss", record.train_loss), ("Validation loss", record.validation_loss):
         if loss is not None:
-            facts.append((name, f"{loss:.4f} nats a character ({loss / math.log(2):.4f} bits)"))
+            facts.append((name, nats(loss)))
     return facts
 
 
 def _some(rows: Sequence[Row]) -> list[Row]:
     """Every validation, and of the other rows so many as a table can hold."""
-    every = max(len(rows) // ROWS, 1)
+    every = max(-(-len(rows) // ROWS), 1)
     return [row for n, row in enumerate(rows) if n % every == 0 or row.validation_loss is not None]
 
 

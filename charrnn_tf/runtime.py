@@ -1,6 +1,6 @@
 """Starts TensorFlow for the command: quietly, and with the switches that make it quick on a CPU.
 
-Only the command calls this. A library must not change its host's environment, so importing the package sets nothing.
+Only the command calls `start`. A library must not change its host's environment, so importing the package sets nothing.
 """
 
 from __future__ import annotations
@@ -73,6 +73,13 @@ def _cpuinfo() -> str:
         return ""
 
 
+def gpus() -> int:
+    """GPUs that TensorFlow computes on."""
+    import tensorflow as tf  # noqa: PLC0415  (the module must load without)
+
+    return len(tf.config.list_logical_devices("GPU"))
+
+
 def in_force() -> dict[str, Any]:
     """What results depend on in their last digits, as it is now; saved with every checkpoint."""
     import tensorflow as tf  # noqa: PLC0415  (the module must load without)
@@ -82,7 +89,7 @@ def in_force() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": available_cores(),
-        "graphics": len(tf.config.list_logical_devices("GPU")),
+        "graphics": gpus(),
         "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
         "inter_op_threads": os.environ.get(INTER, str(inter)),
         "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),

@@ -58,6 +58,8 @@ class Text:
         self.limit_chars = limit_chars
         self.as_bytes = as_bytes
         check_whole(self, "limit_chars", least=1, optional=True)
+        if any("\ud800" <= character <= "\udfff" for character in self.separator or ""):
+            raise ConfigError(f"separator must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
             raise ConfigError("standard input (-) can be read only once; name it once")
         self.files = tuple(file for name in self.names for file in _expand(name))

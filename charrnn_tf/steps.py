@@ -15,11 +15,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from .config import LARGEST_RATE, ModelConfig, TrainConfig
-from .layers import PLAIN, Engine, State, Tensor, on_graphics_card
+from .layers import PLAIN, Engine, State, Tensor
 from .model import build_model, character_losses, recurrent_layers, shard, state_names, weights, zero_state
 from .pace import most_steps
 from .replicas import ALONE, Replicas
-from .runtime import has_bfloat16
+from .runtime import gpus, has_bfloat16
 
 COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
 MOST_SKIPPED = 10  # steps in a row whose loss or gradient is not finite: then the run ends
@@ -72,9 +72,9 @@ class RunState:
 
 def choose_engine(config: TrainConfig) -> Engine:
     """cuDNN where TensorFlow lists a GPU, else products in the precision asked for, as far as the processor has it."""
-    if on_graphics_card():
+    if gpus():
         return Engine(cudnn=True)
-    return Engine(tf.bfloat16 if config.precision == "bfloat16" and has_bfloat16() else None)
+    return Engine({"float32": None, "bfloat16": tf.bfloat16 if has_bfloat16() else None}[config.precision])
 
 
 class Adam(keras.optimizers.Adam):
@@ -95,7 +95,10 @@ class Adam(keras.optimizers.Adam):
 
 
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch."""
+    """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
+
+    `train_step` calls its `update_step` alone: what Keras does outside of that (weight decay, averages) is not done.
+    """
     if config.optimizer == "adam":
         return Adam(config.learning_rate, epsilon=1e-8)
     return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)
@@ -112,9 +115,8 @@ def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_
         rate *= tf.minimum((step + 1) / config.warmup_steps, 1.0)
     if config.schedule == "cosine":
         progress = time_fraction
-        for budget in (config.max_steps, config.epochs and config.epochs * steps_per_epoch):
-            if budget:
-                progress = tf.maximum(progress, step / budget)
+        if most := config.most_steps(steps_per_epoch):
+            progress = tf.maximum(progress, step / most)
         rate *= 0.5 * (1 + tf.cos(math.pi * tf.minimum(progress, 1.0)))
     elif config.schedule == "step":
         rate *= config.gamma ** tf.floor(step / (config.step_epochs * steps_per_epoch))

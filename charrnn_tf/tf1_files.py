@@ -6,6 +6,7 @@ graph adds 1 to the forget gate's bias; the output is `softmax/Variable` [H, V] 
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def _prefix(path: str | Path) -> str:
 
 def can_read(path: str | Path) -> bool:
     """Whether there is a checkpoint of TensorFlow's under this prefix, or this is one of its files."""
-    return Path(_prefix(path) + ".index").is_file() or bool(PART.search(str(path)))
+    return os.path.isfile(_prefix(path) + ".index") or bool(PART.search(str(path)))
 
 
 def read(path: str | Path) -> Foreign:

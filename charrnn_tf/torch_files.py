@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError, reason
-from .foreign import Array, Foreign, cell_of
+from .files import write_file
+from .foreign import Array, Foreign, cell_of, of_checkpoint
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 OUTPUT = "fc"
@@ -63,7 +64,7 @@ def read(path: str | Path) -> Foreign:
             raise ValueError("tokens are not single characters")
     except (TypeError, LookupError, AttributeError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"{str(path)!r} is no notebook's file: it needs n_hidden, n_layers, state_dict and tokens ({error!r})"
+            f"{str(path)!r} is no notebook's file: it needs n_layers, state_dict and tokens ({error!r})"
         ) from error
     try:
         return _foreign(parts, characters, count)
@@ -102,8 +103,12 @@ def _swapped(rows: Array) -> Array:
     return np.concatenate([second, first, third])
 
 
-def write(found: Foreign, path: str | Path) -> None:
-    """The mirror of `read`: a file that the notebooks load; an embedding is multiplied into the first layer's kernel."""
+def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
+    """Write a checkpoint as a file that the notebooks load, the mirror of `read`; returns nothing to say.
+
+    An embedding is multiplied into the first layer's kernel. Raises ConfigError where it can't be written.
+    """
+    found = of_checkpoint(checkpoint, "torch")
     torch = _torch()
     state: dict[str, Any] = {}
     for n, (kernel, recurrent, bias) in enumerate(found.layers):
@@ -121,4 +126,5 @@ def write(found: Foreign, path: str | Path) -> None:
     }  # fmt: skip
     buffer = io.BytesIO()
     torch.save(saved, buffer)
-    Path(path).write_bytes(buffer.getvalue())
+    write_file(output, buffer.getvalue())
+    return ""

@@ -18,17 +18,16 @@ from .config import EPOCH, VALIDATION_LIMIT, ModelConfig, TrainConfig
 from .corpus import TextRecord
 from .errors import CharRNNError, ConfigError, DivergedError, PeerError, TextError
 from .evaluation import Evaluator, StoppedError
-from .layers import on_graphics_card
 from .metrics import Row
 from .pace import Pace
 from .record import Record, warn
 from .rendezvous import check_share
 from .replicas import ALONE, LOST, Replicas
 from .rundir import ElsewhereDirectory, RunDirectory
-from .runtime import available_cores, default_xla, in_force, shards_for
+from .runtime import available_cores, default_xla, gpus, in_force, shards_for
 from .sampling import Sampler
 from .steps import MOST_SKIPPED, RunState, compile_steps
-from .vocabulary import Ids, Vocabulary
+from .vocabulary import ByteVocabulary, Ids, Vocabulary
 
 SAVE_SECONDS = 60.0  # between two saves where no --save-every is given
 
@@ -55,7 +54,8 @@ class Trainer:
     replaces it. Without a budget `TrainConfig.with_budget` sets one. Raises TextError for a text too short for one window.
 
     text: what to record of the text beside its ids. init_from: a checkpoint whose weights to begin with.
-    started: `time.monotonic()` when the command began, for max_seconds; default: now.
+    started: `time.monotonic()` when the command began, for max_seconds; default: now. replicas: what a strategy trains on,
+    `replicas.Mirrored()` or `Workers`.
     """
 
     def __init__(
@@ -75,12 +75,19 @@ class Trainer:
     ) -> None:
         if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
             raise ConfigError(f"--overwrite would remove what --init-from reads, {init_from}. Use another --checkpoint-dir.")
+        if train_config.strategy != "none" and replicas is ALONE:
+            its = {"mirrored": "Mirrored()", "multiworker": "Workers(cluster)"}[train_config.strategy]
+            raise ConfigError(f"strategy {train_config.strategy} needs its replicas: Trainer(..., replicas={its})")
+        if isinstance(vocabulary, ByteVocabulary):
+            train_config = dataclasses.replace(train_config, vocabulary="bytes")
+        elif train_config.vocabulary == "bytes":
+            raise ConfigError("vocabulary bytes needs a ByteVocabulary")
         self._started = time.monotonic() if started is None else started
         self.model_config = model_config
         self.vocabulary = vocabulary
         self.text = text or TextRecord((), "", len(ids))
         self.init_from = str(init_from) if init_from else None
-        training, self._validation = _hold_out(ids, train_config.validation_fraction)
+        training, self._validation = _hold_out(ids, train_config)
         self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
         self.replicas = replicas
@@ -125,9 +132,9 @@ class Trainer:
     def _completed(self, config: TrainConfig, record: Record | None) -> TrainConfig:
         """The settings with what is not given taken from the run's record, or from the machine and the run."""
         shards, xla = (config.shards, config.xla) if record is None else (record.train.shards, record.train.xla)
-        if on_graphics_card():
+        if gpus():
             return dataclasses.replace(config, shards=shards or 1, xla=False)  # XLA can't compile what cuDNN computes
-        xla = default_xla(config.batch_size, self._total_steps(config)) if xla is None else xla
+        xla = default_xla(config.batch_size, config.most_steps(self.steps_per_epoch)) if xla is None else xla
         shards = shards_for(shards, config.batch_size, self.replicas.count)
         _, shards = self.replicas.agree(False, shards)  # workers' cores may differ
         return dataclasses.replace(config, shards=int(shards), xla=xla and self.replicas.alone)
@@ -136,8 +143,8 @@ class Trainer:
     def notes(self) -> list[str]:
         """What whoever starts the run should know beside its settings."""
         notes = []
-        if self.config.precision == "bfloat16" and not self.state.engine.precision:
-            notes.append("This machine has no products in bfloat16: training in float32.")
+        if self.config.precision != "float32" and not self.state.engine.precision:
+            notes.append(f"This machine has no products in {self.config.precision}: training in float32.")
         now = in_force()
         changed = [f"{name} {was}, now {now.get(name)}" for name, was in self._begun_under.items() if was != now.get(name)]
         if changed:
@@ -153,8 +160,8 @@ class Trainer:
     def device(self) -> str:
         """What computes."""
         parts = [f"CPU, {available_cores()} cores"]
-        if on_graphics_card():
-            parts = [f"{len(tf.config.list_logical_devices('GPU'))} GPU, cuDNN"]
+        if gpus():
+            parts = [f"{gpus()} GPU, cuDNN"]
         parts += [f"TensorFlow {tf.__version__}"] + ([] if self.replicas.alone else [f"{self.replicas.count} replicas"])
         return ", ".join(parts)
 
@@ -164,12 +171,6 @@ class Trainer:
         return len(self._validation)
 
     @property
-    def checkpoint_bytes(self) -> int:
-        """Size of a checkpoint, about."""
-        groups = self.state.variables().values()
-        return sum(math.prod(each.shape) * each.dtype.size for group in groups for each in group.values())
-
-    @property
     def step(self) -> int:
         """Steps done."""
         return int(self.state.step)
@@ -177,11 +178,7 @@ class Trainer:
     @property
     def total_steps(self) -> int | None:
         """Where the budgets in steps and epochs end the run; None where only time does."""
-        return self._total_steps(self.config)
-
-    def _total_steps(self, config: TrainConfig) -> int | None:
-        limits = [config.max_steps, config.epochs and config.epochs * self.steps_per_epoch]
-        return min((limit for limit in limits if limit), default=None)
+        return self.config.most_steps(self.steps_per_epoch)
 
     @property
     def gradient_norm(self) -> float:
@@ -202,7 +199,7 @@ class Trainer:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the latest `patience` validations all were worse than the best."""
+        """Whether of the latest `patience` validations none was better than the best."""
         best = self.directory.best
         return bool(self.config.patience and best and self.step - best.step >= self.config.patience * self._validate_every)
 
@@ -433,9 +430,9 @@ class Trainer:
         self._train_loss = record.train_loss
 
 
-def _hold_out(ids: Ids, fraction: float) -> tuple[Ids, Ids]:
-    """The part to train on, and the beginning of the last `fraction`, to validate on."""
-    cut = len(ids) - int(len(ids) * fraction)
+def _hold_out(ids: Ids, config: TrainConfig) -> tuple[Ids, Ids]:
+    """The part to train on, and the beginning of what is held out, to validate on."""
+    cut = config.training_characters(len(ids))
     validation = ids[cut:][:VALIDATION_LIMIT]
     if len(validation) == 1:
         raise TextError("the validation part is a single character. Use a longer text, or --validation-fraction 0.")

@@ -102,7 +102,7 @@ class Vocabulary:
     def encode_characters(self, text: str, unknown: str = "error") -> Ids:
         """`encode`, of a text that holds the vocabulary's own characters: of bytes those from U+0000 to U+00FF."""
         if unknown not in UNKNOWN:
-            raise ConfigError(f"unknown must be one of {UNKNOWN}, got {unknown!r}")
+            raise ConfigError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
         data = _one_byte_each(text) if len(self) <= NO_ID else None
         if data is not None:  # the same, several times as fast
             ids = np.frombuffer(data.translate(self._id_of_byte), np.uint8)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checkpoint import load_model
+from .config import CELLS
 from .evaluation import Evaluator
+from .files import write_file
 from .foreign import Array, Foreign, put, take
 from .pages import packed, render
 from .runtime import available_cores
@@ -29,6 +31,15 @@ class Page(NamedTuple):
     bits: int  # of a stored weight
     cost: float | None  # nats a character more than with float32; None: no text was there to tell
     characters: int  # that told
+
+
+def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Ids | None = None) -> str:
+    """Write a checkpoint as a page; returns what its rounding costs. Raises ConfigError where it can't be written."""
+    page = web_page(checkpoint, held_out)
+    write_file(output, page.html.encode())
+    known = f" cost {page.cost:+.4f} nats a character, on {page.characters:,}" if page.characters else ""
+    cost = known or " (what rounding costs is not known without --text)"
+    return f"Weights of {page.bits} bits{cost}; {len(page.html) / 1e6:.1f} MB."
 
 
 def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
@@ -52,6 +63,7 @@ def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
         rounding, bits, cost = as_float16, 16, cost_of(as_float16)
     spec = {
         "cell": record.model.cell,
+        "gates": CELLS[record.model.cell].gates,
         "hidden": record.model.hidden_size,
         "layers": record.model.num_layers,
         "embedding": record.model.embedding_size,

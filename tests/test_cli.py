@@ -17,11 +17,11 @@ from click.testing import CliRunner
 
 from charrnn_tf import launch
 from charrnn_tf.cli import cli, main
-from charrnn_tf.config import MODEL_OPTIONS, PRESETS, RESUMABLE, TRAIN_OPTIONS, ModelConfig, TrainConfig
+from charrnn_tf.config import MODEL_OPTIONS, PRESETS, RESUMABLE, SETTINGS, TRAIN_OPTIONS, ModelConfig, TrainConfig
+from charrnn_tf.corpus import Source, TextRecord
 from charrnn_tf.metrics import read_rows
-from charrnn_tf.options import SETTINGS, UNSET
 from charrnn_tf.output import _Stopping
-from charrnn_tf.record import find, list_checkpoints, read_record
+from charrnn_tf.record import find, list_checkpoints, read_record, read_records
 
 WORDS = "the a cat dog house river runs sleeps over under quickly slowly and then by night"
 draw = random.Random(1)
@@ -122,7 +122,7 @@ def test_help_has_an_example(name):
 
 def test_the_defaults_shown_are_those_that_count():
     shown = " ".join(succeed("train", "--help").partition("Options:")[2].split())
-    for name in SETTINGS.keys() - UNSET.keys():
+    for name in [name for name, each in SETTINGS.items() if not each.metadata["unset"]]:
         (default,) = (getattr(kind, name) for kind in (ModelConfig, TrainConfig) if hasattr(kind, name))
         own = shown.partition(f"--{name.replace('_', '-')} ")[2].partition(" --")[0]
         assert re.search(rf"\[default: \(?{re.escape(str(default))}\b", own), own
@@ -773,6 +773,51 @@ def test_export_prints_the_path_and_replaces_an_older_one(copy):
     assert not list(Path().glob(".*"))
 
 
+@pytest.mark.parametrize("text", [(), ("--text", "text.txt")])
+def test_export_of_a_page_says_what_rounding_costs(copy, text):
+    result = call("export", "--format", "web", "-o", "model.html", *text)
+    assert (result.exit_code, result.stdout) == (0, "model.html\n")
+    characters = len(TEXT) if text else len(TEXT) // 10  # what the run held out
+    told = rf"Weights of (8|16) bits cost [+-]0\.\d{{4}} nats a character, on {characters:,}; 0\.\d MB\.\n"
+    assert re.fullmatch(told, result.stderr), result.stderr
+    assert Path("model.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_export_of_a_page_without_a_text_takes_16_bits(empty):
+    succeed("train", "-", *TINY, "--max-steps", 2, "--quiet", stdin=TEXT)
+    result = call("export", "--format", "web", "-o", "model.html")
+    assert result.stderr.startswith("Weights of 16 bits (what rounding costs is not known without --text); ")
+
+
+@pytest.mark.parametrize(("kind", "output"), [("keras", "model.keras"), ("torch", "model.net")])
+def test_formats_of_characters_refuse_bytes(empty, kind, output):
+    succeed("train", "text.txt", *TINY, "--vocabulary", "bytes", "--max-steps", 2, "--quiet")
+    result = call("export", "--format", kind, "-o", output)
+    assert result.stderr == (
+        f"Error: the format {kind} knows characters only, and this model reads bytes. Use savedmodel or web.\n"
+    )
+    assert not Path(output).exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("keras", "model.keras"), ("web", "model.html")])
+def test_export_to_a_folder_that_is_not_there_is_one_line(copy, kind, name):
+    result = call("export", "--format", kind, "-o", f"missing/{name}")
+    assert (result.exit_code, result.stderr) == (1, f"Error: can't write 'missing/{name}': no such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    ("folder", "sources", "command"),
+    [
+        ("checkpoints", ["a.txt"], "charrnn-tf train --resume"),
+        ("my run", [], "charrnn-tf train --resume --checkpoint-dir 'my run'"),
+        ("checkpoints", ["-"], "charrnn-tf train - --resume"),
+    ],
+)
+def test_what_goes_on_with_a_run(folder, sources, command):
+    text = TextRecord(tuple(Source(path, "", 1) for path in sources), "", 1)
+    assert launch.resuming(folder, text) == command
+
+
 @pytest.mark.usefixtures("reading")
 def test_checkpoints_lists_them():
     rows = json.loads(succeed("checkpoints", "--json"))
@@ -788,6 +833,17 @@ def test_checkpoints_lists_them():
         assert line.split()[:3] == [row["name"], f"{row['epoch']:.2f}", f"{row['train_loss']:.4f}"]
         assert f"{row['validation_loss']:.4f}" in line
         assert ("*" in line) == row["best"]
+
+
+def test_checkpoints_leaves_out_what_a_run_removes_meanwhile(copy, monkeypatch):
+    def read(paths):
+        records = read_records(paths)
+        shutil.rmtree(min(records))
+        return records
+
+    names = [row["name"] for row in json.loads(succeed("checkpoints", "--json"))]
+    monkeypatch.setattr("charrnn_tf.cli.read_records", read)
+    assert len(names) - 1 == len(json.loads(succeed("checkpoints", "--json")))
 
 
 def test_checkpoints_of_an_empty_folder_are_none(empty):
@@ -858,7 +914,7 @@ MISTAKES = [
     ("evaluate folder --checkpoint-dir RUN", "can't read 'folder': the folder holds no files"),
     ("evaluate latin.txt --checkpoint-dir RUN", "is not UTF-8"),
     ("evaluate snow.txt --checkpoint-dir RUN", "'☃' (U+2603)"),
-    ("evaluate snow.txt --checkpoint-dir RUN --unknown skip", "fewer than two characters"),
+    ("evaluate snow.txt --checkpoint-dir RUN --unknown skip", "has no character of the vocabulary"),
     ("export --output model", "no checkpoints in 'checkpoints'"),
     ("export --checkpoint-dir RUN --output folder", "'folder' is there already and is no SavedModel"),
     ("export --checkpoint-dir RUN --output text.txt", "'text.txt' is there already and is no SavedModel"),

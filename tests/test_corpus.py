@@ -1,6 +1,7 @@
 """Files -> ids: how texts are joined and decoded, what is refused and in which words, and the built-in corpus."""
 
 import bz2
+import dataclasses
 import errno
 import gzip
 import hashlib
@@ -127,8 +128,8 @@ def test_characters_are_counted_and_encoded_as_plain_python_does(write, monkeypa
     assert read.vocabulary.characters == "".join(places)
     assert read.ids.tolist() == [places[character] for character in text]
     assert read.text.characters == len(text)
-    kept = load_corpus([write(text)], vocabulary=Vocabulary("nab"), unknown="skip")  # as many as were counted
-    assert kept.ids.tolist() == ["nab".index(character) for character in text if character in "nab"]
+    kept = load_corpus([write(text)], vocabulary=Vocabulary("nabé\x80"), unknown="skip")  # as many as were counted
+    assert kept.ids.tolist() == ["nabé\x80".index(character) for character in text if character in "nabé\x80"]
     assert kept.text.characters == len(text)
 
 
@@ -177,8 +178,29 @@ def test_unknown_characters_are_refused_in_the_vocabularys_words(write):
     assert " has characters the model never saw: 'é' (U+00E9), '…' (U+2026)." in message
 
 
+@pytest.mark.parametrize("mapped_from", [1, 1 << 22])
+def test_a_text_without_a_known_character_is_refused(write, monkeypatch, mapped_from):
+    monkeypatch.setattr(corpus, "MAPPED_FROM", mapped_from)
+    with pytest.raises(TextError, match="has no character of the vocabulary"):
+        load_corpus([write("日本")], vocabulary="printable", unknown="skip")
+
+
+def test_a_separator_that_is_no_utf8_is_refused(write):
+    with pytest.raises(ConfigError, match="separator must be UTF-8"):
+        load_corpus([write("a")], separator="\udcff")
+
+
+def test_a_text_without_files_that_is_another_now_is_told(write):
+    record = load_corpus().text
+    other = dataclasses.replace(record, sha256="0" * 64)
+    assert record.difference(record) is None
+    assert record.difference(other) == "that was the built-in corpus, which this version of Python has otherwise"
+    assert record.difference(load_corpus([write("a")]).text) == "that was the built-in corpus"
+    assert dataclasses.replace(record, sha256="").difference(record) == "that was given in Python and is not recorded"
+
+
 def test_another_vocabulary_is_refused_by_name(write):
-    with pytest.raises(ConfigError, match=r"vocabulary must be one of .*got 'ascii'"):
+    with pytest.raises(ConfigError, match="vocabulary must be one of corpus, printable, bytes, got 'ascii'"):
         load_corpus([write("a")], vocabulary="ascii")
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from charrnn_tf import ModelConfig, build_model, evaluate, evaluation, latest_checkpoint
 from charrnn_tf.checkpoint import load_model
-from charrnn_tf.config import CELLS
+from charrnn_tf.config import CELLS, EVALUATED_STREAMS
 from charrnn_tf.errors import ConfigError, TextError
-from charrnn_tf.evaluation import CHARACTERS_PER_STREAM, MOST_STREAMS, WARM_UP, Evaluation, Evaluator, _streams
+from charrnn_tf.evaluation import CHARACTERS_PER_STREAM, WARM_UP, Evaluation, Evaluator, _streams
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_parallel_streams_agree_with_a_single_pass_at_their_real_length(without_
     model, record = load_model(without_resets)
     ids = record.vocabulary.encode(make_text(60_005, seed=5))
     evaluator = Evaluator(model, record.model)
-    assert len(_streams(len(ids) - 1, MOST_STREAMS)[0]) == 6
+    assert len(_streams(len(ids) - 1, EVALUATED_STREAMS)[0]) == 6
     parallel, single = evaluator.evaluate(ids), evaluator.evaluate(ids, most_streams=1)
     assert parallel.characters == single.characters == 60_004
     assert parallel.nats_per_character == pytest.approx(single.nats_per_character, abs=0.001)
@@ -135,16 +135,16 @@ def test_on_a_gpu_keras_own_loops_give_the_same_figure(trained, monkeypatch, cel
     model, record = load_model(latest_checkpoint(trained(cell)))
     ids = record.vocabulary.encode(TEXT[:250])
     ours = Evaluator(model, record.model).evaluate(ids)
-    monkeypatch.setattr(evaluation, "on_graphics_card", lambda: True)  # a stand-in: Keras's loops still compute on the CPU
+    monkeypatch.setattr(evaluation, "gpus", lambda: 1)  # a stand-in: Keras's loops still compute on the CPU
     monkeypatch.setattr(type(model.get_layer(f"{cell}_0")), "scan", None)  # must not be called
     theirs = Evaluator(model, record.model).evaluate(ids)
     assert theirs.nats_per_character == pytest.approx(ours.nats_per_character, abs=1e-5)
 
 
 @given(targets=st.integers(1, 4_000_000), most=st.integers(1, 300))
-@example(targets=2 * CHARACTERS_PER_STREAM - 1, most=MOST_STREAMS)
-@example(targets=2 * CHARACTERS_PER_STREAM, most=MOST_STREAMS)
-@example(targets=MOST_STREAMS * CHARACTERS_PER_STREAM, most=MOST_STREAMS)
+@example(targets=2 * CHARACTERS_PER_STREAM - 1, most=EVALUATED_STREAMS)
+@example(targets=2 * CHARACTERS_PER_STREAM, most=EVALUATED_STREAMS)
+@example(targets=EVALUATED_STREAMS * CHARACTERS_PER_STREAM, most=EVALUATED_STREAMS)
 def test_every_target_is_scored_exactly_once(targets, most):
     starts, scored, length = _streams(targets, most)
     assert len(starts) == len(scored) == max(1, min(most, targets // CHARACTERS_PER_STREAM))
@@ -159,7 +159,7 @@ def test_every_target_is_scored_exactly_once(targets, most):
 
 @pytest.mark.parametrize("window", [1, 7, 100, 130, 499, 500, 1000])
 def test_cold_windows_each_begin_from_a_zero_state(checkpoint, window, monkeypatch):
-    monkeypatch.setattr(evaluation, "MOST_STREAMS", 3)  # groups of full windows, and the rest
+    monkeypatch.setattr(evaluation, "EVALUATED_STREAMS", 3)  # groups of full windows, and the rest
     model, record = load_model(checkpoint)
     evaluator = Evaluator(model, record.model)
     ids = record.vocabulary.encode(TEXT[:500])
@@ -177,6 +177,11 @@ def test_cold_windows_each_begin_from_a_zero_state(checkpoint, window, monkeypat
 def test_fewer_than_two_characters_are_an_error(checkpoint, text):
     with pytest.raises(TextError, match="fewer than two characters"):
         evaluate(checkpoint, text)
+
+
+def test_a_window_below_nothing_is_an_error(checkpoint):
+    with pytest.raises(ConfigError, match="window must be at least 0, got -1"):
+        evaluate(checkpoint, "The sea", window=-1)
 
 
 def test_unknown_characters(checkpoint):

@@ -392,6 +392,7 @@ def test_a_signal_saves_and_stops_within_two_seconds_even_in_a_validation(tmp_pa
     assert time.monotonic() - begin < 4  # two, and what a process takes to end
     assert process.returncode == status
     assert "Stopped and saved" in err
+    assert re.search(r"Go on with: charrnn-tf train --resume --checkpoint-dir \S+\n", err)
     record = read_record(out.strip())
     assert record.step == 20
     assert record.validation_loss is None

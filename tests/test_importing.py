@@ -18,8 +18,9 @@ from click.testing import CliRunner
 from charrnn_tf import evaluate
 from charrnn_tf.checkpoint import load_model
 from charrnn_tf.cli import cli
+from charrnn_tf.config import CELLS
 from charrnn_tf.errors import ConfigError
-from charrnn_tf.interchange import import_model
+from charrnn_tf.importing import import_model
 from charrnn_tf.model import forward, zero_state
 from charrnn_tf.record import latest_checkpoint, read_record
 from charrnn_tf.vocabulary import Vocabulary
@@ -71,7 +72,7 @@ def torch_logits(torch, net):
         return net(torch.nn.functional.one_hot(torch.tensor(IDS[None]), V).float())[0].numpy()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_pytorch_notebooks_file_is_read_and_written(tmp_path, cell):
     torch, net, saved = torch_notebook(cell)
     path = tmp_path / "rnn_20_epoch.net"
@@ -122,7 +123,7 @@ def test_nothing_in_a_pytorch_file_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda saved: saved.pop("tokens"), "no notebook's file: it needs n_hidden, n_layers, state_dict and tokens"),
+        (lambda saved: saved.pop("tokens"), "no notebook's file: it needs n_layers, state_dict and tokens"),
         (lambda saved: saved["state_dict"].pop("fc.bias"), "fc.bias is missing"),
         (lambda saved: saved["state_dict"].pop("lstm.bias_hh_l1"), "lstm.bias_hh_l1 is missing"),
         (lambda saved: saved.update(tokens=tuple("abc")), f"the model has {V} characters, the vocabulary 3"),
@@ -249,7 +250,7 @@ def keras_logits(model, embedding, ids=IDS, size=V):
 
 
 @pytest.mark.parametrize("embedding", [0, 6])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
 def test_a_keras_file_is_read(tmp_path, ending, cell, embedding):
     model = keras_model(cell, embedding)

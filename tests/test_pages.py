@@ -1,6 +1,7 @@
 """The report and the model's page in a real browser: what they show, that they are usable, that nothing leaves the page."""
 
 import base64
+import dataclasses
 import json
 import re
 import shutil
@@ -12,11 +13,12 @@ from conftest import make_text
 
 from charrnn_tf import pages, web
 from charrnn_tf.checkpoint import load_model
-from charrnn_tf.config import ModelConfig, TrainConfig
+from charrnn_tf.config import CELLS, ModelConfig, TrainConfig
 from charrnn_tf.foreign import put, take
+from charrnn_tf.metrics import Row
 from charrnn_tf.model import build_model, forward, zero_state
 from charrnn_tf.record import latest_checkpoint
-from charrnn_tf.report import report
+from charrnn_tf.report import _some, report
 from charrnn_tf.training import Trainer
 from charrnn_tf.vocabulary import ByteVocabulary, Vocabulary
 
@@ -200,6 +202,14 @@ def test_nothing_but_our_own_scripts_may_run_in_a_page(report_page):
     assert not re.search(r"""(src|href|srcset)=["'](?!data:)""", html)
 
 
+@pytest.mark.parametrize(("count", "shown"), [(3, 3), (500, 500), (501, 251), (1999, 500)])
+def test_a_table_of_losses_has_no_more_rows_than_it_can_hold_but_every_validation(count, shown):
+    rows = [Row(step, 0.0, 0.0, 1.0, None, 0.1, 1.0) for step in range(count)]
+    assert len(_some(rows)) == shown
+    rows[1] = dataclasses.replace(rows[1], validation_loss=2.0)
+    assert rows[1] in _some(rows)
+
+
 def test_a_page_of_5000_characters_is_under_3_megabytes(tmp_path):
     size = 5000
     config = ModelConfig(60, hidden_size=128, num_layers=2)  # 256 cells: as many as a page shows
@@ -291,7 +301,7 @@ def test_a_page_writes_stops_and_colours_what_is_typed(browser, web_page):
 @needs_browser
 @pytest.mark.parametrize("held_out", [True, False])
 @pytest.mark.parametrize("embedding", [0, 7])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_pages_logits_are_the_models(browser, tmp_path, cell, embedding, held_out):
     vocabulary = Vocabulary("\n abcdefghij")
     config = ModelConfig(len(vocabulary), cell=cell, hidden_size=10, num_layers=2, embedding_size=embedding, init="pytorch")

@@ -429,7 +429,7 @@ def test_on_a_gpu_steps_take_keras_own_loops(settings, monkeypatch, keras_loops)
     run, losses = train(model, config, windows, [1] * 10)
     assert run.engine == Engine()
     assert not keras_loops
-    monkeypatch.setattr(steps, "on_graphics_card", lambda: True)  # a stand-in: Keras's loops still compute on the CPU
+    monkeypatch.setattr(steps, "gpus", lambda: 1)  # a stand-in: Keras's loops still compute on the CPU
     run, on_gpu = train(model, config, windows, [1] * 10)
     assert run.engine == Engine(precision=None, cudnn=True)
     assert sorted(set(keras_loops)) == [f"{settings['cell']}_{n}" for n in (0, 1)]

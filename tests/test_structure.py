@@ -16,7 +16,7 @@ ORDER = (
     "errors", "files", "config", "vocabulary", "sources", "cache", "corpus", "fetch", "batches", "metrics",
     "record", "estimate", "runtime", "recipe", "rendezvous", "pages", "plots", "events",
     "peers", "layers", "replicas", "model", "checkpoint", "sampling", "evaluation", "export", "insight", "report", "foreign",
-    "web", "torch_files", "tf1_files", "keras_files", "pace", "steps", "rundir", "interchange", "training",
+    "web", "torch_files", "tf1_files", "keras_files", "pace", "steps", "rundir", "importing", "training",
     "benchmark", "progress", "options", "output", "launch", "cli",
 )  # fmt: skip
 LIGHT = (

@@ -18,13 +18,13 @@ import tensorflow as tf
 
 from charrnn_tf import checkpoint, runtime, steps, training
 from charrnn_tf.config import ModelConfig, TrainConfig, preset
-from charrnn_tf.errors import CheckpointError, TextError
+from charrnn_tf.errors import CheckpointError, ConfigError, TextError
 from charrnn_tf.metrics import MetricsFile, read_rows
 from charrnn_tf.pace import Pace
 from charrnn_tf.record import find, list_checkpoints, read_record
 from charrnn_tf.sampling import Sampler
 from charrnn_tf.training import Trainer
-from charrnn_tf.vocabulary import Vocabulary
+from charrnn_tf.vocabulary import ByteVocabulary, Vocabulary
 
 random_text = random.Random(1)
 TEXT = "".join(random_text.choice("the cat sat on a mat. ") for _ in range(63))  # 57 to train on: 7 steps an epoch
@@ -587,6 +587,21 @@ def test_samples_after_each_epoch(tmp_path):
     assert [step for step, _ in watcher.samples] == [7, 14, 15]  # and at the end
 
 
+def test_a_strategy_needs_its_replicas(tmp_path):
+    with pytest.raises(ConfigError, match=r"strategy mirrored needs its replicas: Trainer\(\.\.\., replicas=Mirrored\(\)\)"):
+        trainer(tmp_path, strategy="mirrored")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_are_saved_as_bytes_and_nothing_else_is(tmp_path):
+    ids = np.frombuffer(TEXT.encode() * 2, np.uint8)
+    list(trainer(tmp_path / "bytes", ids=ids, vocabulary=ByteVocabulary(), max_steps=1).run())
+    record = read_record(find("latest", tmp_path / "bytes"))
+    assert (record.vocabulary, record.train.vocabulary) == (ByteVocabulary(), "bytes")
+    with pytest.raises(ConfigError, match="vocabulary bytes needs a ByteVocabulary"):
+        Trainer(ModelConfig(len(VOCABULARY)), TrainConfig(vocabulary="bytes"), VOCABULARY, IDS, tmp_path / "other")
+
+
 def test_a_notebook_shows_a_trainer_s_losses(tmp_path):
     run = trainer(tmp_path, **BUSY)
     assert run._repr_html_() is None
@@ -633,7 +648,7 @@ def test_shards_are_as_many_as_cores_or_as_asked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"max_steps": 3}])
 def test_on_a_gpu_a_batch_is_whole_and_xla_is_off(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(runtime, "available_cores", lambda: 2)
-    monkeypatch.setattr(training, "on_graphics_card", lambda: True)
+    monkeypatch.setattr(training, "gpus", lambda: 1)
     for batch_size in (2, 10):
         config = trainer(tmp_path, batch_size=batch_size, shards=None, **settings).config
         assert (config.shards, config.xla) == (1, False)

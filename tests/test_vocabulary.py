@@ -160,7 +160,7 @@ def test_skip_keeps_what_is_known_in_order(known, text):
 
 
 def test_another_word_for_unknown_is_refused():
-    with pytest.raises(ConfigError, match=r"unknown must be one of .*'error', 'skip'.*got 'ignore'"):
+    with pytest.raises(ConfigError, match="unknown must be one of error, skip, got 'ignore'"):
         Vocabulary("ab").encode("ab", unknown="ignore")
 
 

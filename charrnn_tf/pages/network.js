@@ -62,7 +62,7 @@ class Network {
   constructor(spec) {
     this.spec = spec;
     this.hidden = spec.hidden;
-    this.gates = (spec.cell === "lstm" ? 4 : 3) * spec.hidden;
+    this.gates = spec.gates * spec.hidden;
     this.weights = Object.fromEntries(Object.entries(spec.weights).map(([name, stored]) => [name, restored(stored)]));
   }
 
@@ -82,7 +82,7 @@ class Network {
     let x = null;
     for (let n = 0; n < this.spec.layers; n += 1) {
       const inputs = this.inputs(n, id, x);
-      x = this.spec.cell === "lstm" ? this.lstm(n, inputs, state[n]) : this.gru(n, inputs, state[n]);
+      x = this[this.spec.cell](n, inputs, state[n]);
     }
     const logits = this.weights.output_bias.slice();
     addProduct(logits, this.weights.output, x);

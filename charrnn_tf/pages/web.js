@@ -7,7 +7,7 @@ const idOf = new Map(data.characters.map((point, id) => [String.fromCodePoint(po
 const labels = data.characters.map((point) => shown(point));
 const place = (name) => document.getElementById(name);
 
-/** How a character is shown; bytes that are no printable ASCII as \x0a. */
+/** How a character is shown; bytes that are no printable ASCII as \x80. */
 function shown(point) {
   if (!data.bytes || (point >= 32 && point < 127) || point === 9 || point === 10) return String.fromCodePoint(point);
   return `\\x${point.toString(16).padStart(2, "0")}`;
