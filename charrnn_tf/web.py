@@ -49,12 +49,11 @@ def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
     found = take(model, record.model, record.vocabulary)
     weights = weights_of(found)
     evaluator = Evaluator(model, record.model, available_cores())
+    exact = 0.0 if known is None else evaluator.evaluate(known).nats_per_character
 
     def cost_of(rounding: Rounding) -> float | None:
         if known is None:
             return None
-        put(model, found)
-        exact = evaluator.evaluate(known).nats_per_character
         put(model, with_weights(found, {name: restored(rounding(each)) for name, each in weights.items()}))
         return evaluator.evaluate(known).nats_per_character - exact
 
