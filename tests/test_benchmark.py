@@ -1,10 +1,9 @@
 """`charrnn-tf benchmark`: the work counted, the table, the comparison, and one real run."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from processes import run
 
 from charrnn_tf import benchmark
 from charrnn_tf.config import ModelConfig, TrainConfig, preset
@@ -70,8 +69,7 @@ def test_compare_takes_medians_of_both_sides_in_turn(monkeypatch, installed):
 
 @pytest.mark.slow
 def test_the_command_measures_this_machine():
-    command = [sys.executable, "-m", "charrnn_tf", "benchmark", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
+    done = run(["-m", "charrnn_tf", "benchmark", "--json"], capture_output=True, text=True, check=True, timeout=180)
     result = json.loads(done.stdout)
     assert "compare" not in result
     assert "Measuring large products ..." in done.stderr.splitlines()

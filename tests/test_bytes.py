@@ -55,12 +55,14 @@ def run(home, one_process, monkeypatch):
     return home / "run"
 
 
+@pytest.mark.slow
 def test_the_run_knows_that_it_learnt_bytes(run):
     record = read_record(latest_checkpoint(run))
     assert record.vocabulary == ByteVocabulary() != Vocabulary(map(chr, range(256)))
     assert (record.train.vocabulary, record.model.vocab_size, record.text.characters) == ("bytes", 256, len(DATA))
 
 
+@pytest.mark.slow
 def test_resuming_and_fine_tuning_keep_to_bytes(run, tmp_path):
     (tmp_path / "text.txt").write_bytes("né\xff".encode() * 200)
     command("train", "--init-from", run, tmp_path / "text.txt", "--max-steps", 3, "--batch-size", 2, "--num-steps", 5,
@@ -133,6 +135,7 @@ def test_evaluating_scores_every_byte(run):
     assert evaluate(path, "naïve\n") == Evaluator(model, record.model).evaluate(ids)
 
 
+@pytest.mark.slow
 def test_the_exported_signatures_take_and_give_bytes(run, tmp_path):
     path = latest_checkpoint(run)
     model = tf.saved_model.load(str(export_saved_model(path, tmp_path / "model"))).signatures

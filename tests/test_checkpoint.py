@@ -69,6 +69,7 @@ def scrambled(record, seed=3):
 # ---- what is written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_layout_of_a_run_s_folder(trained, cell):
     directory = trained(cell)
@@ -81,6 +82,7 @@ def test_the_folder_s_name_is_iteration_and_hidden_size(made):
     assert made.name == "i7_l8"
 
 
+@pytest.mark.slow
 def test_config_json_can_be_read_by_a_person(trained):
     text = (latest_checkpoint(trained("lstm")) / "config.json").read_text(encoding="utf-8")
     assert text.count("\n") > 40
@@ -123,6 +125,7 @@ def test_tensorflow_s_own_functions_find_the_checkpoints(trained):
     assert list(state.all_model_checkpoint_paths) == prefixes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "parts"), [("lstm", ["hidden", "cell"]), ("gru", ["hidden"])])
 def test_variables_are_saved_under_our_own_names(trained, cell, parts):
     listed = dict(tf.train.list_variables(str(latest_checkpoint(trained(cell)) / "variables")))
@@ -175,6 +178,7 @@ def test_what_utf_8_can_t_hold_is_written_all_the_same(tmp_path):
 # ---- restoring
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
 def test_everything_is_restored_bit_for_bit(tmp_path, cell, optimizer):
@@ -516,6 +520,7 @@ def test_a_run_killed_while_writing_leaves_whole_checkpoints(copy, point):
     assert names(directory) == ["checkpoint", "i7_l8", *(["i9_l8"] if done else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_a_run_killed_while_replacing_a_checkpoint_leaves_a_whole_one(copy, point):
     directory, before, record = copy.parent, tree(copy), read_record(copy)

@@ -12,6 +12,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import click
+import processes
 import pytest
 from click.testing import CliRunner
 
@@ -51,7 +52,7 @@ def start(*arguments, **settings):
     """A command in a process of its own, as a user has it: nothing set for TensorFlow."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
-    return subprocess.run([sys.executable, "-m", "charrnn_tf", *map(str, arguments)], env=environment, check=False, **pipes)
+    return subprocess.run(processes.command(*arguments), env=environment, check=False, **pipes)
 
 
 def assert_one_line(stderr):
@@ -131,6 +132,7 @@ def test_the_defaults_shown_are_those_that_count():
         assert re.search(rf"--{option} [^[]*\[default: {default}\b", shown), option
 
 
+@pytest.mark.slow
 def test_help_and_listing_load_no_tensorflow(home):
     program = (
         "import sys\n"
@@ -157,6 +159,7 @@ def test_the_console_script_is_this_command():
 # train
 
 
+@pytest.mark.slow
 def test_train_prints_the_last_checkpoint_and_shows_progress_on_standard_error(empty):
     result = call("train", "text.txt", *TINY, "--max-steps", 6)
     assert (result.exit_code, result.stdout) == (0, "checkpoints/i6_l8\n")
@@ -168,11 +171,13 @@ def test_train_prints_the_last_checkpoint_and_shows_progress_on_standard_error(e
     assert [row.step for row in read_rows("checkpoints/metrics.csv")] == [2, 4, 6]
 
 
+@pytest.mark.slow
 def test_train_quiet_shows_nothing(empty):
     result = call("train", "text.txt", *TINY, "--max-steps", 2, "--quiet", "--sample-every", 1)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "checkpoints/i2_l8\n", "")
 
 
+@pytest.mark.slow
 def test_train_without_a_text_takes_the_built_in_one(empty):
     assert succeed("train", *TINY, "--max-steps", 1, "--checkpoint-dir", "run") == "run/i1_l8\n"
     record = read_record("run/i1_l8")
@@ -187,6 +192,7 @@ def test_train_without_a_budget_says_which_one_it_takes(empty, monkeypatch):
     assert "Budget: 1 min 0 s, by the text's length. Change it with --epochs, --max-steps or --max-seconds." in result.stderr
 
 
+@pytest.mark.slow
 def test_train_reads_several_texts_and_standard_input(empty):
     Path("more.txt").write_text("no newline at its end", encoding="utf-8")
     succeed("train", "more.txt", "text.txt", *TINY, "--max-steps", 1, "--checkpoint-dir", "files")
@@ -198,6 +204,7 @@ def test_train_reads_several_texts_and_standard_input(empty):
     assert [source.path for source in stdin.text.sources] == ["-"]
 
 
+@pytest.mark.slow
 def test_train_shows_samples(empty):
     arguments = (
         "--max-steps",
@@ -215,6 +222,7 @@ def test_train_shows_samples(empty):
     assert re.findall(r"--- sample at step 2 ---\n(The |cat)(?:.|\n){7}\n---\n", result.stderr) == ["The ", "cat"]
 
 
+@pytest.mark.slow
 def test_train_ends_with_a_sample_and_with_the_last_and_the_best_validation(empty, monkeypatch):
     losses = iter([2.0, 1.5, 3.0])
     monkeypatch.setattr("charrnn_tf.training.Trainer._validate", lambda self, pace: next(losses))
@@ -227,6 +235,7 @@ def test_train_ends_with_a_sample_and_with_the_last_and_the_best_validation(empt
     )
 
 
+@pytest.mark.slow
 def test_train_says_that_it_ended_early(empty, monkeypatch):
     monkeypatch.setattr("charrnn_tf.training.Trainer._validate", lambda self, pace: float(self.step))
     result = call("train", "text.txt", *TINY, "--max-steps", 60, "--validate-every", 2, "--patience", 3)
@@ -236,6 +245,7 @@ def test_train_says_that_it_ended_early(empty, monkeypatch):
     assert "Ended early" not in call("train", "text.txt", *TINY, "--max-steps", 6, "--overwrite").stderr
 
 
+@pytest.mark.slow
 def test_without_validation_none_is_concluded(empty):
     result = call("train", "text.txt", *TINY, "--max-steps", 2, "--validation-fraction", 0)
     assert result.exit_code == 0
@@ -243,6 +253,7 @@ def test_without_validation_none_is_concluded(empty):
     assert result.stdout == "checkpoints/i2_l8\n"
 
 
+@pytest.mark.slow
 def test_train_options_reach_the_settings(empty):
     given = {
         "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
@@ -263,6 +274,7 @@ def test_train_options_reach_the_settings(empty):
     assert len(record.vocabulary) == record.model.vocab_size
 
 
+@pytest.mark.slow
 def test_a_second_run_into_the_folder_is_refused_and_overwrite_replaces_it(copy):
     before = snapshot()
     refused = call("train", "text.txt", *TINY, "--max-steps", 2)
@@ -286,6 +298,7 @@ def test_overwrite_with_a_text_that_cannot_be_read_leaves_the_run(copy):
 # Presets and settings files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_train(empty, preset):
     text = Path("long.txt")
@@ -309,6 +322,7 @@ def test_large_presets_train_as_they_are(empty, preset):
     assert rows[-1].train_loss < math.log(len(set(TEXT))) + 1
 
 
+@pytest.mark.slow
 def test_flags_win_over_the_file_and_the_file_over_the_preset(empty):
     Path("run.toml").write_text('preset = "notebook"\nhidden_size = 7\nnum_steps = 5\nbatch_size = 3\nepochs = 2\n')
     succeed("train", "text.txt", "--config", "run.toml", "--batch-size", 2, "--max-steps", 1)
@@ -318,12 +332,14 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(empty):
     assert (record.train.batch_size, record.train.max_steps, record.train.epochs) == (2, 1, None)  # the flags'
 
 
+@pytest.mark.slow
 def test_a_preset_on_the_command_line_wins_over_the_files(empty):
     Path("run.toml").write_text('preset = "notebook"\nhidden_size = 7\nmax_steps = 1\n')
     succeed("train", "text.txt", "--config", "run.toml", "--preset", "notebook-tf1")
     assert read_record("checkpoints/i1_l7").model.init == "tf1"
 
 
+@pytest.mark.slow
 def test_a_file_takes_every_setting_by_its_options_name(empty):
     settings = {
         "cell": "gru", "hidden_size": 5, "num_layers": 2, "dropout": 0.1, "embedding_size": 3, "init": "keras",
@@ -381,6 +397,7 @@ def test_a_wrong_settings_file_is_told_in_a_line(empty, content, message):
 # Going on with a run
 
 
+@pytest.mark.slow
 def test_resume_takes_all_saved_settings_and_the_saved_text(copy):
     assert succeed("train", "--resume", "--max-steps", 10) == "checkpoints/i10_l8\n"
     before, after = (read_record(f"checkpoints/{name}") for name in ("i8_l8", "i10_l8"))
@@ -390,6 +407,7 @@ def test_resume_takes_all_saved_settings_and_the_saved_text(copy):
     assert [row.step for row in read_rows("checkpoints/metrics.csv")] == [2, 4, 6, 8, 10]
 
 
+@pytest.mark.slow
 def test_resume_accepts_saved_options_repeated(copy):
     Path("run.toml").write_text("dropout = 0\nseed = 3\n", encoding="utf-8")
     repeated = (*SAVED, "--cell", "lstm")
@@ -398,12 +416,14 @@ def test_resume_accepts_saved_options_repeated(copy):
     )
 
 
+@pytest.mark.slow
 def test_resume_accepts_the_preset_repeated(empty):
     arguments = ("--preset", "notebook-tf1", "--hidden-size", 8, "--batch-size", 2)
     succeed("train", "text.txt", *arguments, "--max-steps", 2)
     assert succeed("train", "text.txt", *arguments, "--max-steps", 3, "--resume") == "checkpoints/i3_l8\n"
 
 
+@pytest.mark.slow
 def test_resume_may_change_budgets_and_reporting(copy):
     given = {
         "max_steps": 9, "log_every": 3, "save_every": 2, "keep": 1, "sample_every": 9, "sample_prime": "cat",
@@ -419,6 +439,7 @@ def test_resume_may_change_budgets_and_reporting(copy):
     assert {name: getattr(train, name) for name in given} == {**given, "sample_prime": ("cat",)}
 
 
+@pytest.mark.slow
 def test_a_budget_on_resume_replaces_the_saved_one(empty):
     succeed("train", "text.txt", *TINY, "--max-steps", 3, "--limit-chars", 100)
     succeed("train", "--resume", "--epochs", 1)
@@ -457,6 +478,7 @@ def test_all_settings_are_either_changeable_or_refused():
     assert not CHANGES.keys() & RESUMABLE
 
 
+@pytest.mark.slow
 def test_resume_with_the_budget_spent_prints_the_path(copy):
     before = snapshot()
     assert succeed("train", "--resume") == "checkpoints/i8_l8\n"
@@ -471,6 +493,7 @@ def test_resume_checks_options_before_the_budget():
     assert "--hidden-size 9 can't change" in result.stderr
 
 
+@pytest.mark.slow
 def test_resume_refuses_another_text(empty):
     succeed("train", "text.txt", *TINY, "--max-steps", 2)
     for text in (TEXT + "the cat", TEXT.replace("cat", "act")):
@@ -487,6 +510,7 @@ def test_resume_refuses_another_text(empty):
     assert succeed("train", "moved.txt", "--resume", "--max-steps", 9) == "checkpoints/i9_l8\n"
 
 
+@pytest.mark.slow
 def test_a_run_on_standard_input_needs_its_text_again(empty):
     succeed("train", "-", *TINY, "--max-steps", 2, stdin=TEXT)
     refused = call("train", "--resume", "--max-steps", 4, stdin="")
@@ -500,6 +524,7 @@ def test_a_run_on_standard_input_needs_its_text_again(empty):
 # Fine-tuning
 
 
+@pytest.mark.slow
 def test_init_from_keeps_the_old_vocabulary_and_shape(reading, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text(("The cat … and the dog. " * 30), encoding="utf-8")
@@ -534,6 +559,7 @@ def test_init_from_refuses_another_vocabulary(tmp_path):
     assert result.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_tuned_run_resumes_with_its_options_repeated(copy):
     arguments = (
         "train",
@@ -577,6 +603,7 @@ def test_sample_without_a_prime_prints_the_text_only():
     assert len(succeed("sample", "--length", 30, "--seed", 1)) == 31
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_the_same_seed_gives_the_same_text():
     first, again, other = (succeed("sample", "--length", 150, "--seed", seed, "--top-n", 0) for seed in (7, 7, 8))
@@ -584,6 +611,7 @@ def test_the_same_seed_gives_the_same_text():
     assert first != other
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_without_a_seed_a_fresh_one_is_shown():
     results = [call("sample", "--length", 50) for _ in range(2)]
@@ -592,6 +620,7 @@ def test_without_a_seed_a_fresh_one_is_shown():
     assert succeed("sample", "--length", 50, "--seed", seeds[0]) == results[0].stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_sample_reads_the_checkpoint_asked_for():
     arguments = ("--length", 100, "--seed", 1, "--top-n", 0)
@@ -624,6 +653,7 @@ def test_several_samples_each_under_a_line_of_its_own():
     assert texts[0] == succeed("sample", *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [(20, 23), (97, 103)])  # the second lies in two of the chunks that come
 @pytest.mark.usefixtures("reading")
 def test_stop_ends_the_text_before_the_word(place):
@@ -674,6 +704,7 @@ def test_stopping_shows_all_but_the_words_length():
     assert stopping.take() == "0123456"
 
 
+@pytest.mark.slow
 def test_sample_output_writes_the_file_and_prints_nothing(copy):
     arguments = ("--prime", "The ", "--length", 120, "--seed", 1, "--num-samples", 2)
     expected = succeed("sample", *arguments)
@@ -685,6 +716,7 @@ def test_sample_output_writes_the_file_and_prints_nothing(copy):
         assert set(snapshot()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_the_prime_may_come_from_a_file_or_standard_input(tmp_path):
     prime = tmp_path / "prime.txt"
@@ -707,6 +739,7 @@ def test_unknown_characters_of_the_prime_are_refused_or_skipped():
     assert skipped == succeed("sample", "--prime", "The ", *arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_interactive_answers_line_by_line():
     result = call("sample", "--interactive", "--length", 20, "--seed", 5, stdin="The \n☃\nand the\n\n")
@@ -728,6 +761,7 @@ def test_interactive_takes_a_last_line_without_a_newline():
 # evaluate, export, checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_evaluate_prints_a_line_or_json():
     plain = succeed("evaluate", "text.txt")
@@ -743,6 +777,7 @@ def test_evaluate_prints_a_line_or_json():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading")
 def test_evaluate_in_cold_windows():
     whole, alike, cold = (
@@ -764,6 +799,7 @@ def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
     assert succeed("evaluate", "-", "--json", "--checkpoint", "i4_l8", stdin="The cat and the dog") != expected
 
 
+@pytest.mark.slow
 def test_export_prints_the_path_and_replaces_an_older_one(copy):
     assert succeed("export", "--output", "model") == "model\n"
     assert Path("model/saved_model.pb").is_file()
@@ -773,6 +809,7 @@ def test_export_prints_the_path_and_replaces_an_older_one(copy):
     assert not list(Path().glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [(), ("--text", "text.txt")])
 def test_export_of_a_page_says_what_rounding_costs(copy, text):
     result = call("export", "--format", "web", "-o", "model.html", *text)
@@ -783,12 +820,14 @@ def test_export_of_a_page_says_what_rounding_costs(copy, text):
     assert Path("model.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.slow
 def test_export_of_a_page_without_a_text_takes_16_bits(empty):
     succeed("train", "-", *TINY, "--max-steps", 2, "--quiet", stdin=TEXT)
     result = call("export", "--format", "web", "-o", "model.html")
     assert result.stderr.startswith("Weights of 16 bits (what rounding costs is not known without --text); ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "output"), [("keras", "model.keras"), ("torch", "model.net")])
 def test_formats_of_characters_refuse_bytes(empty, kind, output):
     succeed("train", "text.txt", *TINY, "--vocabulary", "bytes", "--max-steps", 2, "--quiet")
@@ -925,6 +964,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "message"), MISTAKES, ids=[command[:70] for command, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(empty, home, command, message):
     contents = {
@@ -1004,6 +1044,7 @@ def test_a_text_that_may_not_be_read(empty):
     assert "can't read 'text.txt': permission denied" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_text_of_one_character_repeated_trains(empty):
     Path("same.txt").write_text("a" * 200, encoding="utf-8")
     assert succeed("train", "same.txt", *TINY, "--max-steps", 2) == "checkpoints/i2_l8\n"
@@ -1023,6 +1064,7 @@ def test_a_damaged_checkpoint_is_told(copy):
     assert not Path("model").exists()
 
 
+@pytest.mark.slow
 def test_the_largest_seed_works_everywhere(empty):
     seed = 2**63 - 1
     succeed("train", "text.txt", *TINY, "--max-steps", 2, "--seed", seed, "--sample-every", 2, "--sample-length", 5)
@@ -1104,8 +1146,9 @@ def test_a_disk_that_is_full_is_told_in_a_line(empty):
 
 @pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error_worth_a_traceback(reading):
-    command = [sys.executable, "-m", "charrnn_tf", "sample", "--length", "100000", "--seed", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = processes.Python(
+        ["-m", "charrnn_tf", "sample", "--length", 100_000, "--seed", 1], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.read(10)
     process.stdout.close()
     assert b"Traceback" not in process.stderr.read()

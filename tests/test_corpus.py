@@ -389,6 +389,7 @@ def test_min_count_leaves_rarer_characters_out(write):
         load_corpus([path], min_count=2, vocabulary="printable")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 22])
 @given(data=st.binary(min_size=1))
 def test_any_file_can_be_read_as_bytes(tmp_path, data, block_bytes):

@@ -35,6 +35,7 @@ def nats_by_keras(path, text):
     return sum(-math.log(model(np.array([[id]]))[0, 0, following]) for id, following in itertools.pairwise(ids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_figure_is_that_of_a_plain_loop_over_keras(trained, cell):
     path = latest_checkpoint(trained(cell))
@@ -44,6 +45,7 @@ def test_the_figure_is_that_of_a_plain_loop_over_keras(trained, cell):
     assert result.nats_per_character < 2.2  # the model has learned something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("characters", [2, 3, 100, 101, 102, 201, 202])
 def test_every_character_but_the_first_is_scored(characters):
     config = ModelConfig(5, hidden_size=4)
@@ -54,6 +56,7 @@ def test_every_character_but_the_first_is_scored(characters):
     assert result.nats_per_character == pytest.approx(math.log(5), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_order_of_what_came_before_counts(checkpoint):
     figures = {evaluate(checkpoint, text).nats_per_character for text in ("The sea", "ehT sea", "eaT seh")}
     assert len(figures) == 3
@@ -79,6 +82,7 @@ def test_the_weights_are_those_at_each_call(checkpoint):
     assert before < math.log(record.model.vocab_size) - 0.3
 
 
+@pytest.mark.slow
 def test_dropout_is_off():
     config = ModelConfig(4, hidden_size=8, num_layers=2, dropout=0.9, init="wide")
     ids = np.arange(400) % 4
@@ -90,6 +94,7 @@ def test_dropout_is_off():
 # ---- parallel streams
 
 
+@pytest.mark.slow
 def test_parallel_streams_agree_with_a_single_pass(without_resets, monkeypatch):
     model, record = load_model(without_resets)
     ids = record.vocabulary.encode(make_text(4000, seed=4))
@@ -119,6 +124,7 @@ def test_parallel_streams_agree_with_a_single_pass_at_their_real_length(without_
     assert parallel.nats_per_character == pytest.approx(single.nats_per_character, abs=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 3, 8])
 def test_shards_change_nothing(checkpoint, monkeypatch, shards):
     monkeypatch.setattr(evaluation, "CHARACTERS_PER_STREAM", 300)
@@ -130,6 +136,7 @@ def test_shards_change_nothing(checkpoint, monkeypatch, shards):
     assert parts.characters == whole.characters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_on_a_gpu_keras_own_loops_give_the_same_figure(trained, monkeypatch, cell):
     model, record = load_model(latest_checkpoint(trained(cell)))
@@ -141,6 +148,7 @@ def test_on_a_gpu_keras_own_loops_give_the_same_figure(trained, monkeypatch, cel
     assert theirs.nats_per_character == pytest.approx(ours.nats_per_character, abs=1e-5)
 
 
+@pytest.mark.slow
 @given(targets=st.integers(1, 4_000_000), most=st.integers(1, 300))
 @example(targets=2 * CHARACTERS_PER_STREAM - 1, most=EVALUATED_STREAMS)
 @example(targets=2 * CHARACTERS_PER_STREAM, most=EVALUATED_STREAMS)
@@ -157,6 +165,7 @@ def test_every_target_is_scored_exactly_once(targets, most):
     assert (begins < ends).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 7, 100, 130, 499, 500, 1000])
 def test_cold_windows_each_begin_from_a_zero_state(checkpoint, window, monkeypatch):
     monkeypatch.setattr(evaluation, "EVALUATED_STREAMS", 3)  # groups of full windows, and the rest

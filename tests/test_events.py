@@ -37,6 +37,7 @@ def read(folder):
     }
 
 
+@pytest.mark.slow
 def test_events_are_the_rows_and_the_samples(home):
     result = CliRunner().invoke(cli, ["train", "text.txt", *TINY, "--quiet", "--tensorboard", "board"])
     assert result.exit_code == 0, result.output
@@ -57,6 +58,7 @@ def test_events_are_the_rows_and_the_samples(home):
     assert all(text.startswith("    The ") for _, text in samples)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_may_begin_with_events_and_end_without(home):
     runner = CliRunner()
     assert runner.invoke(cli, ["train", "text.txt", *TINY, "--quiet"]).exit_code == 0
@@ -85,6 +87,7 @@ def test_a_place_that_cannot_be_written_is_told(home):
     assert not (home / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_events_can_not_be_written_any_more_goes_on(home, monkeypatch, caplog):
     import tensorflow as tf
 

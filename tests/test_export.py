@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 from conftest import TEXT, make_text, write_checkpoint
@@ -137,6 +138,7 @@ def strings(texts):
 # ---- without charrnn_tf
 
 
+@pytest.mark.slow
 def test_names_dtypes_and_shapes_of_the_signatures(outside):
     cell, found = outside
     states = {name: ["float32", [None, H]] for name in STATES[cell]}
@@ -157,12 +159,14 @@ def test_names_dtypes_and_shapes_of_the_signatures(outside):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_program_without_the_package_writes_the_sampler_s_text(outside, exported):
     cell, found = outside
     sampler = Sampler.from_checkpoint(exported[cell][0])
     assert found["text"] == sampler.sample("The ", 5, top_n=5, top_p=0.9, temperature=0.7, seed=1)
 
 
+@pytest.mark.slow
 def test_odd_values_give_a_result_or_an_error_of_tensorflow(outside):
     cell, found = outside
     texts, states = {"text": [[1], "string"]}, {name: [[1, H], "float32"] for name in STATES[cell]}
@@ -182,6 +186,7 @@ def test_odd_values_give_a_result_or_an_error_of_tensorflow(outside):
 # ---- generate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("prime", ["", "T", "The old ", make_text(300, seed=2)])
 def test_generate_writes_the_sampler_s_text(exported, signatures, cell, prime):
@@ -191,6 +196,7 @@ def test_generate_writes_the_sampler_s_text(exported, signatures, cell, prime):
     assert signatures[cell].generate([prime], 40, temperature=0.0) == [sampler.sample(prime, 40, temperature=0)]
 
 
+@pytest.mark.slow
 def test_generate_writes_all_the_texts_of_a_sampler_of_several(exported, signatures):
     sampler = Sampler.from_checkpoint(exported["lstm"][0], batch_size=3)
     texts = ["The " + "".join(pieces) for pieces in zip(*sampler.chunks("The ", 30, top_n=0, seed=1), strict=True)]
@@ -198,6 +204,7 @@ def test_generate_writes_all_the_texts_of_a_sampler_of_several(exported, signatu
     assert signatures["lstm"].generate(["The "] * 3, 30) == texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("primes", [["The ", "On the old sea"], ["On the old sea", "The "], ["", "a"], ["a", "", "The old"]])
 def test_generate_reads_primes_of_different_lengths_side_by_side(signatures, cell, primes):
@@ -208,6 +215,7 @@ def test_generate_reads_primes_of_different_lengths_side_by_side(signatures, cel
     assert [len(text) for text in together] == [len(prime) + 30 for prime in primes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 1, 5])
 @pytest.mark.parametrize("length", [0, 1, 25])
 def test_generate_takes_any_number_of_texts_and_any_length(signatures, batch, length):
@@ -217,10 +225,12 @@ def test_generate_takes_any_number_of_texts_and_any_length(signatures, batch, le
     assert [len(text) - len(prime) for text, prime in zip(texts, primes, strict=True)] == [length] * batch
 
 
+@pytest.mark.slow
 def test_generate_with_a_negative_length_gives_the_prime(signatures):
     assert signatures["lstm"].generate(["The "], -3) == ["The "]
 
 
+@pytest.mark.slow
 def test_generate_returns_the_prime_as_it_was_read(signatures):
     odd = [b"T\xffh\xe2\x82e ", "Thé 漢".encode(), b"\xed\xa0\x80The \xf0\x9f"]
     read = ["The ", "Th ", "The "]
@@ -229,6 +239,7 @@ def test_generate_returns_the_prime_as_it_was_read(signatures):
     assert texts == signatures["lstm"].generate(read, 12)
 
 
+@pytest.mark.slow
 def test_generate_draws_by_its_seed(signatures):
     texts = [signatures["lstm"].generate(["The "], 40, seed=seed)[0] for seed in (0, 1, 2**31, 2**62, -1, 0)]
     assert len(set(texts)) == 5
@@ -238,6 +249,7 @@ def test_generate_draws_by_its_seed(signatures):
 # ---- score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_score_is_the_evaluator_s_figure(exported, signatures, cell):
     model, record = load_model(exported[cell][0])
@@ -252,6 +264,7 @@ def test_score_is_the_evaluator_s_figure(exported, signatures, cell):
         assert signatures[cell].score([text])[0][0] == pytest.approx(figure, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_score_is_the_sum_of_the_steps(signatures, cell):
     text = make_text(220, seed=8)
@@ -263,6 +276,7 @@ def test_score_is_the_sum_of_the_steps(signatures, cell):
     assert signatures[cell].score([text])[0][0] == pytest.approx(nats, abs=0.001 * 219)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_score_takes_any_number_of_texts(signatures, batch):
     nats, characters = signatures["lstm"].score(["The sea"] * batch)
@@ -271,6 +285,7 @@ def test_score_takes_any_number_of_texts(signatures, batch):
     assert (nats > 0).all()
 
 
+@pytest.mark.slow
 def test_score_passes_over_what_it_does_not_know(signatures):
     nats, characters = signatures["lstm"].score(["The sea", "éThe\0 漢sea", b"\xff\xfeThe \xc3sea\xe2\x82", "é漢", "aé"])
     assert characters == [6, 6, 6, 0, 0]
@@ -294,14 +309,14 @@ def run(count):
 before = run(2000)
 print((run(40_000) - before) / 1024)
 """
-    command = [sys.executable, "-c", program, str(output)]
-    grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    grown = float(processes.run(["-c", program, output], capture_output=True, text=True, check=True).stdout)
     assert grown < 100  # megabytes; all logits at once would be 640
 
 
 # ---- step and initial_state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_steps_from_the_initial_state_are_the_sampler_s(exported, signatures, cell):
     sampler = Sampler.from_checkpoint(exported[cell][0])
@@ -315,6 +330,7 @@ def test_steps_from_the_initial_state_are_the_sampler_s(exported, signatures, ce
             np.testing.assert_allclose(theirs[name][1], part[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 1, 5])
 @pytest.mark.parametrize("cell", CELLS)
 def test_states_are_zeros_and_steps_take_any_number(signatures, cell, batch):
@@ -337,6 +353,7 @@ def unicode(tmp_path_factory):
     return vocabulary, Functions(export_saved_model(write_checkpoint(folder, characters=vocabulary), folder / "model"))
 
 
+@pytest.mark.slow
 def test_unicode_there_and_back(unicode):
     vocabulary, functions = unicode
     texts = [UNICODE, "", "한글 é😀\n\0", "\0\0", "👍\u200d", "\ufeffa\ufeff", "\ufffd"]
@@ -367,12 +384,14 @@ def test_bytes_that_are_not_utf_8_are_skipped(unicode, texts):
     assert functions.decode(ids if texts else np.zeros((0, 0))) == read
 
 
+@pytest.mark.slow
 def test_the_replacement_character_never_appears(signatures):
     texts = [b"\xff\xfe", b"T\xe2\x82", "\ufffd".encode()]
     assert signatures["lstm"].encode(texts)[1] == [0, 1, 0]
     assert not any("\ufffd" in text for text in signatures["lstm"].generate(texts, 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_any_number_of_texts_is_encoded_and_decoded(signatures, batch):
     ids, lengths = signatures["lstm"].encode(["sea"] * batch)
@@ -382,6 +401,7 @@ def test_any_number_of_texts_is_encoded_and_decoded(signatures, batch):
     assert signatures["lstm"].decode(np.zeros((batch, 0))) == [""] * batch
 
 
+@pytest.mark.slow
 def test_decode_drops_ids_that_are_none(signatures):
     (ids,), _ = signatures["lstm"].encode(["sea"])
     s, e, a = ids
@@ -389,6 +409,7 @@ def test_decode_drops_ids_that_are_none(signatures):
     assert signatures["lstm"].decode(rows) == ["sea", "", "sea"]
 
 
+@pytest.mark.slow
 def test_the_printable_vocabulary_keeps_its_own_order(tmp_path):
     vocabulary = Vocabulary.printable()
     checkpoint = write_checkpoint(tmp_path, characters=vocabulary.characters, cell="gru")
@@ -399,6 +420,7 @@ def test_the_printable_vocabulary_keeps_its_own_order(tmp_path):
     assert functions.generate(["I"], 30) == [Sampler.from_checkpoint(checkpoint).sample("I", 30, top_n=0, seed=1)]
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_one_character(tmp_path):
     functions = Functions(export_saved_model(write_checkpoint(tmp_path, characters="a"), tmp_path / "model"))
     assert functions.generate(["b", "a"], 3, top_n=5) == ["aaa", "aaaa"]
@@ -412,6 +434,7 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_what_is_not_a_savedmodel_is_left_alone(exported, tmp_path):
     folder, file = tmp_path / "notes", tmp_path / "file"
     folder.mkdir()
@@ -423,6 +446,7 @@ def test_what_is_not_a_savedmodel_is_left_alone(exported, tmp_path):
     assert tree(tmp_path) == {"notes/notes.txt": b"mine", "file": b"mine too"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", [".", "", "/", ".."])
 def test_a_folder_without_a_name_of_its_own_is_left_alone(exported, tmp_path, monkeypatch, output):
     (tmp_path / "inner").mkdir()
@@ -433,6 +457,7 @@ def test_a_folder_without_a_name_of_its_own_is_left_alone(exported, tmp_path, mo
     assert tree(tmp_path) == {"inner/notes.txt": b"mine"}
 
 
+@pytest.mark.slow
 def test_an_earlier_savedmodel_is_replaced(exported, tmp_path):
     output = tmp_path / "models" / "model"
     assert export_saved_model(exported["gru"][0], output) == output
@@ -446,6 +471,7 @@ def test_an_earlier_savedmodel_is_replaced(exported, tmp_path):
 DISK_FULL = [OSError(28, "No space left on device"), tf.errors.ResourceExhaustedError(None, None, "disk full")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", DISK_FULL)
 def test_a_failure_leaves_the_earlier_one_and_nothing_half_written(exported, tmp_path, monkeypatch, error):
     output = export_saved_model(exported["lstm"][0], tmp_path / "model")
@@ -464,6 +490,7 @@ def test_a_failure_leaves_the_earlier_one_and_nothing_half_written(exported, tmp
     assert tree(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_place_that_can_t_be_written(exported, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="can't write"):
@@ -480,8 +507,8 @@ def test_a_checkpoint_that_is_none(tmp_path):
 
 
 def saved_model_cli(*arguments):
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    program = ["-m", "tensorflow.python.tools.saved_model_cli", *arguments]
+    return processes.run(program, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_text
+from processes import Python, command
 
 from charrnn_tf import CharRNNError, ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, evaluate
 from charrnn_tf.record import find, find_record, list_checkpoints, read_record
@@ -32,13 +32,9 @@ CAN_MOUNT = shutil.which("mount") and os.geteuid() == 0
 CAN_DROP_RIGHTS = shutil.which("setpriv") and os.geteuid() == 0
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "charrnn_tf", *map(str, arguments)]
-
-
 def start(*arguments, **settings):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
-    return subprocess.Popen(command(*arguments), **(pipes | settings))
+    return Python(["-m", "charrnn_tf", *arguments], **(pipes | settings))
 
 
 def run(*arguments, **settings):
@@ -221,6 +217,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_latest_falls_back_to_the_newest_that_is_whole_and_says_so(made, damage, caplog):
     DAMAGE[damage](made / "i20_l8")
@@ -236,6 +233,7 @@ def test_latest_falls_back_to_the_newest_that_is_whole_and_says_so(made, damage,
         Sampler.from_checkpoint(made / "i20_l8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_best_leaves_out_what_is_damaged(made, damage, caplog):
     best = find("best", made)
@@ -244,6 +242,7 @@ def test_best_leaves_out_what_is_damaged(made, damage, caplog):
     assert best.name in caplog.text
 
 
+@pytest.mark.slow
 def test_a_config_of_another_model_is_refused_in_a_line(made):
     [path] = [path for path in list_checkpoints(made) if path.name == "i20_l8"]
     model = json.loads((path / "config.json").read_text(encoding="utf-8"))["model"]
@@ -253,6 +252,7 @@ def test_a_config_of_another_model_is_refused_in_a_line(made):
             use(path)
 
 
+@pytest.mark.slow
 def test_where_all_are_damaged_the_newest_is_told(made):
     for path in list_checkpoints(made):
         flip(path / "variables.index")
@@ -260,6 +260,7 @@ def test_where_all_are_damaged_the_newest_is_told(made):
         find("latest", made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_run_goes_on_before_the_damage_and_makes_it_anew(made, tmp_path, damage, caplog):
     DAMAGE[damage](made / "i20_l8")
@@ -272,6 +273,7 @@ def test_a_run_goes_on_before_the_damage_and_makes_it_anew(made, tmp_path, damag
     assert rows(made) == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_command_lists_and_samples_what_is_whole(made, text):
     flip(made / "i20_l8" / "config.json")
     code, out, err = run("checkpoints", "--checkpoint-dir", made)
@@ -303,6 +305,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_not_after_it_was_kill
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_the_same_process_may_make_a_trainer_anew(tmp_path):
     first = trainer(tmp_path, small())
     again = trainer(tmp_path, small(), overwrite=True)  # a notebook's cell that is run once more
@@ -311,6 +314,7 @@ def test_the_same_process_may_make_a_trainer_anew(tmp_path):
         list(first.run())
 
 
+@pytest.mark.slow
 def test_a_run_that_is_left_in_the_middle_frees_its_folder(tmp_path):
     going = trainer(tmp_path, small()).run()
     next(going)
@@ -399,6 +403,7 @@ def test_a_signal_saves_and_stops_within_two_seconds_even_in_a_validation(tmp_pa
     assert all(row[0] != "20" for row in rows(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_middle_of_a_validation_changes_nothing(tmp_path, monkeypatch):
     run = trainer(tmp_path / "run", small())
     evaluate_all = run._evaluator.evaluate
@@ -471,6 +476,7 @@ def test_progress_that_nobody_reads_does_not_end_a_run(text, tmp_path):
 # ---- numbers
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_never_reaches_the_weights(tmp_path, monkeypatch, caplog):
     from charrnn_tf import steps
 
@@ -494,6 +500,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path, monkeypatch, cap
     assert "were skipped: their loss or gradient was not finite" in caplog.text
 
 
+@pytest.mark.slow
 def test_after_many_in_a_row_the_run_ends_with_a_line(tmp_path, monkeypatch):
     from charrnn_tf import steps
 
@@ -514,6 +521,7 @@ def test_after_many_in_a_row_the_run_ends_with_a_line(tmp_path, monkeypatch):
     assert read_record(list_checkpoints(tmp_path)[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
 @pytest.mark.parametrize("clip_norm", [0.0, 5.0])
 @pytest.mark.parametrize("rate", [100.0, 1e6])
@@ -544,6 +552,7 @@ def two_files(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_differs_in_the_text_is_told(two_files):
     def refusal(*text):
         code, out, err = run("train", *text, "--resume", "--max-steps", "20")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from processes import run
 
 from charrnn_tf import evaluate
 from charrnn_tf.checkpoint import load_model
@@ -72,6 +73,7 @@ def torch_logits(torch, net):
         return net(torch.nn.functional.one_hot(torch.tensor(IDS[None]), V).float())[0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_pytorch_notebooks_file_is_read_and_written(tmp_path, cell):
     torch, net, saved = torch_notebook(cell)
@@ -101,6 +103,7 @@ class Evil:
         return (Path.touch, (Path("run-by-the-file"),))
 
 
+@pytest.mark.slow
 def test_characters_in_the_file_are_not_replaced_by_others(tmp_path):
     torch, _, saved = torch_notebook()
     torch.save(saved, tmp_path / "a.net")
@@ -249,6 +252,7 @@ def keras_logits(model, embedding, ids=IDS, size=V):
     return model(tf.constant(inputs)).numpy()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding", [0, 6])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("ending", [".keras", ".weights.h5"])
@@ -260,6 +264,7 @@ def test_a_keras_file_is_read(tmp_path, ending, cell, embedding):
     assert_same_distributions(logits_of(checkpoint), keras_logits(model, embedding))
 
 
+@pytest.mark.slow
 def test_many_layers_stay_in_their_order(tmp_path):
     model = keras_model(layers=12)
     model.save_weights(tmp_path / "a.weights.h5")
@@ -283,6 +288,7 @@ class Tutorial(keras.Model):
         return self.dense(self.gru(self.embedding(ids))[0])
 
 
+@pytest.mark.slow
 def test_the_tutorials_weights_lose_only_the_unknown_character(tmp_path):
     model = Tutorial()
     expected = model(tf.constant(IDS[None] + 1)).numpy()[0, :, 1:]
@@ -357,7 +363,7 @@ def test_files_of_keras_2_are_read(tmp_path, embedding):
     if importlib.util.find_spec("tf_keras") is None:
         pytest.skip("needs tf_keras, which is Keras 2")
     arguments = [str(V), str(H), str(embedding), repr(str(tmp_path / "old")), json.dumps(IDS.tolist())]
-    done = subprocess.run([sys.executable, "-c", OLDER, *arguments], check=True, capture_output=True, text=True)
+    done = run(["-c", OLDER, *arguments], check=True, capture_output=True, text=True)
     expected = np.array(json.loads(done.stdout.splitlines()[-1]))
     for ending in (".keras", ".weights.h5"):
         checkpoint = import_model(tmp_path / f"old{ending}", tmp_path / ending[1:], Vocabulary(CHARACTERS))
@@ -375,6 +381,7 @@ def test_code_in_a_keras_file_does_not_run(tmp_path):
         import_model(tmp_path / "a.keras", tmp_path / "run", Vocabulary(CHARACTERS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "embedding"), [("lstm", 0), ("gru", 5)])
 def test_an_exported_keras_model_is_plain_layers_and_says_what_step_says(tmp_path, cell, embedding):
     keras_model(cell, embedding).save(tmp_path / "first.keras")
@@ -403,13 +410,7 @@ for call in (model, traced):
 print(json.dumps(np.log(whole)[0].tolist()))
 """
     path = str(tmp_path / "second.keras")
-    done = subprocess.run(
-        [sys.executable, "-c", plain, path, json.dumps(IDS.tolist())],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    done = run(["-c", plain, path, json.dumps(IDS.tolist())], check=True, capture_output=True, text=True, cwd=tmp_path)
     np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), tf.nn.log_softmax(logits_of(checkpoint)), atol=1e-5)
     beside = json.loads((tmp_path / "second.vocabulary.json").read_text(encoding="utf-8"))
     assert beside == {"characters": list(CHARACTERS)}
@@ -429,6 +430,7 @@ def keras_file(tmp_path, monkeypatch):
     return "i30_l10.keras"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [("--text", "text.txt"), ("--vocabulary-file", "vocabulary.json")])
 def test_what_was_imported_samples_evaluates_exports_and_trains_on(keras_file, source):
     call = lambda *arguments: CliRunner().invoke(cli, list(map(str, arguments)))  # noqa: E731

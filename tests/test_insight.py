@@ -27,12 +27,14 @@ def read(model):
     return insight.trace(*model)
 
 
+@pytest.mark.slow
 def test_surprise_is_what_evaluation_says(model, read):
     evaluation = Evaluator(model[0], model[1]).evaluate(model[2])
     assert math.isnan(read.nats[0])
     assert np.nanmean(read.nats) == pytest.approx(evaluation.nats_per_character, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_likeliest_are_those_of_the_forward_pass(model, read):
     logits, _ = forward(model[0], tf.constant(model[2][None].astype(np.int32)), zero_state(model[1], 1))
     probabilities = tf.nn.softmax(logits).numpy()
@@ -122,6 +124,7 @@ def plain_gradient(model, config, ids, n):
     return tf.norm(tape.gradient(log, inputs)[0], axis=1).numpy()[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding", [0, 5])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_looking_back_is_the_gradient_by_the_inputs(cell, embedding):
@@ -142,6 +145,7 @@ def test_looking_back_is_the_gradient_by_the_inputs(cell, embedding):
         assert (back[n, len(expected) :] == 0).all()
 
 
+@pytest.mark.slow
 def test_looking_back_over_a_text_shorter_than_it_looks(model):
     short = insight.trace(model[0], model[1], model[2][:3])
     assert insight.looks_back(model[0], model[1], short).shape == (2, 2)

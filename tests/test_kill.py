@@ -10,11 +10,11 @@ import csv
 import os
 import random
 import subprocess
-import sys
 import time
 
 import pytest
 from conftest import make_text
+from processes import Python, run
 
 from charrnn_tf.record import find, iteration, list_checkpoints, read_record
 
@@ -23,7 +23,7 @@ SETTINGS = (
     "--schedule", "cosine", "--learning-rate", "0.02", "--batch-size", "8", "--num-steps", "16", "--log-every", "7",
     "--validate-every", "10", "--save-every", "4", "--keep", "2", "--seed", "5", "--patience", "0",
 )  # fmt: skip
-STEPS = 400
+STEPS = 200
 KILLS = int(os.environ.get("CHARRNN_KILLS", "5"))
 
 # The command, which tells what it has saved, and which kills itself at a point if asked: "variables:3" is the third time.
@@ -86,9 +86,9 @@ class Killable:
     def start(self, kill_at=""):
         begun = list_checkpoints(self.folder) if self.folder.is_dir() else []
         given = ("--resume",) if begun else (self.text, *SETTINGS, "--max-steps", STEPS, "--overwrite")
-        command = [sys.executable, "-c", COMMAND, "train", *map(str, given), "--checkpoint-dir", str(self.folder)]
+        command = ["-c", COMMAND, "train", *given, "--checkpoint-dir", self.folder]
         environment = {**os.environ, "TOLD": str(self.told), "KILL_AT": kill_at}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return Python(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def check(self):
         """What is on the disk, after a kill."""
@@ -107,19 +107,8 @@ class Killable:
             ]
 
     def written(self):
-        command = [
-            sys.executable,
-            "-m",
-            "charrnn_tf",
-            "sample",
-            "--checkpoint-dir",
-            self.folder,
-            "--length",
-            "300",
-            "--seed",
-            "1",
-        ]
-        return subprocess.run([*command, "--top-n", "0"], capture_output=True, text=True, check=True, timeout=120).stdout
+        command = ["-m", "charrnn_tf", "sample", "--checkpoint-dir", self.folder, "--length", 300, "--seed", 1, "--top-n", 0]
+        return run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,7 @@ def outputs_and_gradients(layer, inputs, state, weights_of_loss):
     return results, tape.gradient(loss, [inputs, *state, *(variable.value for variable in layer.trainable_variables)])
 
 
+@pytest.mark.slow
 @both_cells
 @settings(max_examples=12, deadline=None)
 @given(batch=st.integers(1, 9), steps=st.integers(1, 40), units=st.integers(1, 65), features=st.integers(1, 9))
@@ -142,6 +143,7 @@ def tiny(cell):
     return function, [random(n, *shape, dtype=np.float64) for n, shape in enumerate(shapes.values())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["everything", "outputs", "state"])
 @both_cells
 def test_the_gradient_is_that_of_finite_differences(cell, part):
@@ -270,6 +272,7 @@ def test_a_layer_in_a_keras_file_comes_back_as_ours_with_its_weights(cell, tmp_p
         layer(inputs)  # the fast loop again, not Keras's
 
 
+@pytest.mark.slow
 @both_cells
 def test_a_layer_trains_in_an_ordinary_keras_model(cell):
     models = [keras.Sequential([keras.Input((T, F)), kinds[cell](H), keras.layers.Dense(1)]) for kinds in (OURS, KERAS)]

@@ -50,6 +50,7 @@ def call_large(monkeypatch, large):
     monkeypatch.setattr(model_module, "LARGE_VOCABULARY", 4 if large else 1024)
 
 
+@pytest.mark.slow
 @both_sizes
 @both_inputs
 @both_cells
@@ -153,6 +154,7 @@ def test_forward_in_two_halves_is_forward_in_one(cell):
     np.testing.assert_allclose(flat(after), flat(state), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @both_inputs
 @both_cells
 def test_forward_by_keras_own_loops_equals_forward(cell, embedding_size, monkeypatch):
@@ -201,6 +203,7 @@ def test_the_model_is_an_ordinary_stateful_keras_model():
     np.testing.assert_allclose(tf.reduce_sum(probabilities, axis=-1), np.ones((B, T)), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", INITS)
 @both_cells
 def test_the_same_weights_at_any_batch_size(cell, init):

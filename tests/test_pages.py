@@ -23,6 +23,7 @@ from charrnn_tf.training import Trainer
 from charrnn_tf.vocabulary import ByteVocabulary, Vocabulary
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.slow
 needs_browser = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Debian's chromium and chromium-driver")
 
 # Text that would be markup, a script, an attribute, a template or an end of the page's data if it were not kept as text

@@ -21,6 +21,7 @@ def commands():
     return [piece for piece in pieces if re.match(r"(\.venv/bin/)?charrnn-tf ", piece)]
 
 
+@pytest.mark.slow
 def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}

@@ -124,6 +124,7 @@ def test_what_is_chosen_can_be_trained(characters, seconds, epochs, max_steps, c
 # The command
 
 
+@pytest.mark.slow
 def test_the_choice_is_printed_and_saved(folder):
     record, shown = train("--max-steps", 1)
     chosen = settings_for(960 - 96, max_steps=1)
@@ -137,6 +138,7 @@ def test_the_choice_is_printed_and_saved(folder):
     assert line[1].endswith(f"{chosen['precision']}, validate every 1000")
 
 
+@pytest.mark.slow
 def test_options_and_files_override_the_choice(folder, tmp_path):
     (tmp_path / "run.toml").write_text("dropout = 0.25\n", encoding="utf-8")
     flags = ("--hidden-size", 8, "--batch-size", 2, "--precision", "float32", "--max-steps", 1)
@@ -147,6 +149,7 @@ def test_options_and_files_override_the_choice(folder, tmp_path):
     assert "Chosen" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"default"}))
 def test_other_presets_keep_their_numbers(folder, name, monkeypatch):
     monkeypatch.setattr("charrnn_tf.recipe.settings_for", None)
@@ -156,6 +159,7 @@ def test_other_presets_keep_their_numbers(folder, name, monkeypatch):
     assert "Chosen" not in shown
 
 
+@pytest.mark.slow
 def test_a_model_that_there_is_keeps_its_shape_and_dropout(folder):
     train("--max-steps", 1, "--hidden-size", 8, "--dropout", 0.35, "--checkpoint-dir", "old")
     record, shown = train("--max-steps", 1, "--init-from", "old", "--checkpoint-dir", "new")
@@ -163,12 +167,14 @@ def test_a_model_that_there_is_keeps_its_shape_and_dropout(folder):
     assert "the machine: weight dropout 0.0, learning rate 0.02, clip norm 0.1, batch size 1, precision" in shown
 
 
+@pytest.mark.slow
 def test_rate_and_clipping_are_chosen_for_adam_only(folder):
     record, shown = train("--max-steps", 1, "--hidden-size", 8, "--optimizer", "sgd")
     assert (record.train.learning_rate, record.train.clip_norm) == (0.004, 5.0)
     assert "learning rate" not in shown
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_what_was_chosen(folder, monkeypatch):
     first, _ = train("--max-steps", 1, "--hidden-size", 8)
     monkeypatch.setattr("charrnn_tf.launch.settings_for", None)

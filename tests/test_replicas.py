@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_text
+from processes import Python
 from test_rendezvous import free_ports
 
 from charrnn_tf.record import latest_checkpoint, list_checkpoints, read_record
@@ -64,15 +64,15 @@ def environment(addresses=(), index=0):
     return {**plain, "TF_CONFIG": json.dumps(cluster)} if addresses else plain
 
 
-def process(command, addresses=(), index=0, **how):
+def process(arguments, addresses=(), index=0, **how):
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(addresses, index), stdout=pipe, stderr=pipe, text=True, **how)
+    return Python(arguments, env=environment(addresses, index), stdout=pipe, stderr=pipe, text=True, **how)
 
 
-def start(command, count, **how):
+def start(arguments, count, **how):
     """A process for each of so many workers; 1: one that works alone."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)] if count > 1 else []
-    return [process(command, addresses, index, **how) for index in range(count)]
+    return [process(arguments, addresses, index, **how) for index in range(count)]
 
 
 def ends(processes, seconds=120):
@@ -86,7 +86,7 @@ def ends(processes, seconds=120):
 
 
 def losses(kind, settings, count=1):
-    results = ends(start([sys.executable, "-c", LOSSES, kind, json.dumps(settings)], count))
+    results = ends(start(["-c", LOSSES, kind, json.dumps(settings)], count))
     for status, _, errors in results:
         assert status == 0, errors
     return [json.loads(text.splitlines()[-1]) for _, text, _ in results]
@@ -132,7 +132,7 @@ def home(tmp_path):
 
 def train(home, count, *arguments):
     strategy = ("--strategy", "multiworker" if count > 1 else "none")
-    return start([sys.executable, "-m", "charrnn_tf", "train", *strategy, *map(str, arguments)], count, cwd=home)
+    return start(["-m", "charrnn_tf", "train", *strategy, *arguments], count, cwd=home)
 
 
 def rows(folder):
@@ -245,8 +245,8 @@ def test_what_cannot_be_dealt_out_is_one_line(home, count, arguments, what):
 
 def test_workers_that_mean_another_run_are_told(home):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
-    command = [sys.executable, "-m", "charrnn_tf", "train", "text.txt", *FLAGS, "--strategy", "multiworker"]
-    workers = [process([*command, "--seed", str(index)], addresses, index, cwd=home) for index in range(2)]
+    arguments = ["-m", "charrnn_tf", "train", "text.txt", *FLAGS, "--strategy", "multiworker"]
+    workers = [process([*arguments, "--seed", index], addresses, index, cwd=home) for index in range(2)]
     for status, _, errors in ends(workers):
         assert status == 1
         assert f"Error: worker 1 ({addresses[1]}) differs from the chief in: seed." in errors

@@ -1,13 +1,13 @@
 """A run that is killed or stopped and goes on in a new process writes what a run never stopped writes, bit for bit."""
 
 import csv
-import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+from conftest import make_text
+from processes import Python
 
 SETTINGS = (
     "--hidden-size", "48", "--num-layers", "2", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
@@ -18,9 +18,7 @@ STEPS = 300
 
 
 def charrnn(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "charrnn_tf", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return Python(["-m", "charrnn_tf", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def run(*arguments):
@@ -53,27 +51,8 @@ def wait_for(process, folder, step):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    words = [
-        "the",
-        "a",
-        "cat",
-        "dog",
-        "house",
-        "river",
-        "runs",
-        "sleeps",
-        "over",
-        "under",
-        "quickly",
-        "slowly",
-        "and",
-        "then",
-        "by",
-        "night",
-    ]
-    draw = random.Random(3)
     path = tmp_path_factory.mktemp("text") / "made.txt"
-    path.write_text("".join(draw.choice(words) + draw.choice("     \n.") for _ in range(3000)), encoding="utf-8")
+    path.write_text(make_text(17_000, seed=3), encoding="utf-8")
     return path
 
 
@@ -102,9 +81,9 @@ def test_killed_in_the_middle_of_an_epoch(whole, text, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_by_a_signal(whole, text, tmp_path, number, status):
+def test_stopped_by_a_signal(whole, text, tmp_path):
     cell, folder = whole
+    number, status = {"lstm": (signal.SIGINT, 130), "gru": (signal.SIGTERM, 143)}[cell]
     process = charrnn("train", text, *SETTINGS, "--cell", cell, "--max-steps", STEPS, "--checkpoint-dir", tmp_path)
     wait_for(process, tmp_path, 60)
     process.send_signal(number)

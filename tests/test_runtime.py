@@ -112,6 +112,7 @@ def test_a_system_without_cpuinfo_tells_nothing(monkeypatch, tmp_path):
     assert runtime._cpuinfo() == "model name\t: \ufffd\n"
 
 
+@pytest.mark.slow
 def test_in_force_is_what_the_environment_says():
     code = "import json; from charrnn_tf.runtime import in_force; print(json.dumps(in_force()))"
     plain = json.loads(run(code))
@@ -127,6 +128,7 @@ def test_in_force_is_what_the_environment_says():
     assert switched == {**plain, "intra_op_threads": "3", "inter_op_threads": "5", "onednn": "0"}
 
 
+@pytest.mark.slow
 def test_the_command_sets_what_the_user_has_not_set():
     code = (
         "import json\nfrom charrnn_tf import runtime\nruntime.available_cores = lambda: 6\nruntime.start(2)\n"
@@ -138,6 +140,7 @@ def test_the_command_sets_what_the_user_has_not_set():
     assert [theirs[name] for name in names] == ["5", "6", "0"]
 
 
+@pytest.mark.slow
 def test_the_library_leaves_its_hosts_environment_alone(tmp_path):
     code = (
         "import os, sys\n"

@@ -213,6 +213,7 @@ def test_every_place_and_every_row_has_its_own_number():
         assert sum(a == b for a, b in zip(one, other, strict=True)) < 20  # 2 of 200 by chance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
 def test_a_sample_s_random_numbers_do_not_depend_on_how_many_there_are(batch_size):
     settings = {"length": 120, "top_n": 0, "seed": 9}
@@ -221,6 +222,7 @@ def test_a_sample_s_random_numbers_do_not_depend_on_how_many_there_are(batch_siz
     assert few[0] == indifferent(1).sample(**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_sample_s_text_does_not_depend_on_how_many_there_are(trained, cell):
     path = latest_checkpoint(trained(cell))
@@ -230,6 +232,7 @@ def test_a_sample_s_text_does_not_depend_on_how_many_there_are(trained, cell):
     assert len(set(many)) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_reading_a_prime_is_feeding_keras_character_by_character(trained, cell):
     model, record = load_model(latest_checkpoint(trained(cell)))
@@ -345,6 +348,7 @@ def test_predict_is_one_step_of_the_likeliest_text(sampler):
     assert text == sampler.sample("T", 20, temperature=0)
 
 
+@pytest.mark.slow
 def test_predict_draws_by_its_generator_and_settings(sampler):
     probabilities, _ = sampler.probabilities("e")
     draws = [sampler.predict("e", generator=generator)[0] for generator in [np.random.default_rng(0)] * 200]
@@ -393,6 +397,7 @@ def test_the_surprise_of_a_text_is_what_evaluate_says(sampler):
     assert bits[1:].mean() * math.log(2) == pytest.approx(nats, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_sampler_of_a_checkpoint_has_the_trained_weights(tmp_path):
     vocabulary = Vocabulary.from_text(TEXT)
     config = ModelConfig(len(vocabulary), hidden_size=8, num_layers=2, embedding_size=3)

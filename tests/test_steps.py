@@ -123,6 +123,7 @@ def test_a_step_rate_falls_at_epochs():
         np.testing.assert_allclose(float(rate), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_step_of_a_call_has_its_own_rate():
     config = train_config(learning_rate=0.1, schedule="step", step_epochs=1, gamma=0.0001, optimizer="sgd", clip_norm=0.0)
     windows = random_windows(config, 9)
@@ -164,6 +165,7 @@ def test_with_certain_resets_every_window_begins_from_zero():
     assert all(was_reset(config, step).all() for step in range(20))
 
 
+@pytest.mark.slow
 def test_resets_come_as_often_as_asked_and_differ_by_step_stream_and_seed():
     config = train_config(batch_size=64, state_reset=0.3)
     steps_inside = [step for step in range(300) if step % STEPS_PER_EPOCH]
@@ -183,6 +185,7 @@ def test_resets_go_by_the_streams_number_in_the_whole_batch():
         np.testing.assert_array_equal(cut, whole)
 
 
+@pytest.mark.slow
 def test_the_loop_resets_before_the_window_is_read():
     config = train_config(state_reset=1.0, learning_rate=1e-30, optimizer="sgd")
     windows = random_windows(config, 3)
@@ -267,6 +270,7 @@ def test_masks_differ_by_seed_and_repeat_for_the_same():
     assert np.abs(equal[~np.eye(6, dtype=bool)] - 0.5).max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_dropout_comes_after_every_layer_of_every_shard(monkeypatch, dropout):
     seen = []
@@ -329,6 +333,7 @@ def test_without_weight_dropout_the_weights_are_the_models(kernels):
     np.testing.assert_array_equal(seen, np.array([own, own]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [False, True])
 def test_weights_left_out_get_no_update_and_the_others_do(xla):
     config = train_config(weight_dropout=0.5, optimizer="sgd", learning_rate=0.1, clip_norm=0.0, xla=xla)
@@ -341,6 +346,7 @@ def test_weights_left_out_get_no_update_and_the_others_do(xla):
 # Calls and shards
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_number_of_steps_in_a_call_changes_nothing(cell):
     model = model_config(cell=cell, dropout=0.4)
@@ -354,6 +360,7 @@ def test_the_number_of_steps_in_a_call_changes_nothing(cell):
             np.testing.assert_array_equal(other[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_the_number_of_shards_changes_next_to_nothing(cell):
     model = model_config(cell=cell)
@@ -367,6 +374,7 @@ def test_the_number_of_shards_changes_next_to_nothing(cell):
         np.testing.assert_allclose(values(cut)[name], value, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shards", "xla"), [(2, False), (1, True)])
 def test_a_run_repeats_itself_bit_for_bit(shards, xla):
     model = model_config(hidden_size=64, dropout=0.4)
@@ -378,6 +386,7 @@ def test_a_run_repeats_itself_bit_for_bit(shards, xla):
         np.testing.assert_array_equal(values(again)[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run():
     config = train_config()
     windows = random_windows(config, 2)
@@ -386,6 +395,7 @@ def test_another_seed_is_another_run():
     assert first != other
 
 
+@pytest.mark.slow
 @every_input
 def test_the_keras_models_stateful_call_gives_the_loops_losses(settings):
     model = model_config(num_layers=2, **settings)
@@ -420,6 +430,7 @@ def keras_loops(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @every_input
 def test_on_a_gpu_steps_take_keras_own_loops(settings, monkeypatch, keras_loops):
     model = model_config(num_layers=2, dropout=0.4, **settings)
@@ -451,6 +462,7 @@ def test_products_are_in_bfloat16_where_asked_and_the_processor_has_it(precision
     assert RunState(model_config(), train_config(precision=precision)).engine == engine
 
 
+@pytest.mark.slow
 @every_input
 def test_a_text_is_learnt_in_bfloat16_as_in_float32(settings, monkeypatch):
     monkeypatch.setattr(steps, "has_bfloat16", lambda: True)  # elsewhere TensorFlow emulates it
@@ -470,6 +482,7 @@ def test_a_text_is_learnt_in_bfloat16_as_in_float32(settings, monkeypatch):
     assert {name: kind for name, kind in kinds.items() if kind != np.float32} == {"optimizer/000.iteration": np.int64}
 
 
+@pytest.mark.slow
 def test_xla_compiles_the_steps_where_asked(monkeypatch):
     asked, real = [], tf.function
     monkeypatch.setattr(tf, "function", lambda *given, **named: asked.append(named["jit_compile"]) or real(*given, **named))
@@ -479,6 +492,7 @@ def test_xla_compiles_the_steps_where_asked(monkeypatch):
     assert asked == [False, False, True]
 
 
+@pytest.mark.slow
 @every_input
 def test_xla_changes_next_to_nothing(settings):
     model = model_config(dropout=0.4, **settings)
@@ -489,6 +503,7 @@ def test_xla_changes_next_to_nothing(settings):
     assert np.ptp(losses[0]) > 0.01
 
 
+@pytest.mark.slow
 def test_with_xla_the_same_streams_begin_anew():
     config = train_config(batch_size=64, state_reset=0.3)
     ones = [tuple(tf.ones_like(part) for part in layer) for layer in zero_state(model_config(), 64)]
@@ -501,6 +516,7 @@ def test_with_xla_the_same_streams_begin_anew():
         np.testing.assert_array_equal(compiled, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_with_xla_the_number_of_steps_in_a_call_changes_nothing(cell):
     model = model_config(cell=cell, dropout=0.4)
@@ -521,6 +537,7 @@ def test_with_xla_the_number_of_steps_in_a_call_changes_nothing(cell):
             np.testing.assert_array_equal(other[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_call_may_have_the_most_steps(xla):
     config = train_config(batch_size=1, num_steps=3, xla=xla)
@@ -533,6 +550,7 @@ def test_a_call_may_have_the_most_steps(xla):
 # Updates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [0.0, 0.05, 1000.0])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_an_sgd_update_is_the_clipped_gradient(cell, clip_norm):
@@ -552,6 +570,7 @@ def test_an_sgd_update_is_the_clipped_gradient(cell, clip_norm):
         np.testing.assert_allclose(after, before - 0.5 * factor * gradient, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("embedding_size", [0, 5])
 def test_adam_updates_are_those_of_keras_fit(embedding_size):
     """Among them an embedding's, whose gradient Keras's Adam squares occurrence by occurrence."""
@@ -584,6 +603,7 @@ def test_optimizers_by_name():
     assert build_optimizer(train_config(optimizer="adam")).epsilon == 1e-8
 
 
+@pytest.mark.slow
 def test_adams_first_step_moves_every_weight_by_the_rate():
     config = train_config(optimizer="adam", learning_rate=0.01, clip_norm=0.0)
     before = RunState(model_config(), config).model.get_weights()
@@ -592,6 +612,7 @@ def test_adams_first_step_moves_every_weight_by_the_rate():
     np.testing.assert_allclose(moved, 0.01, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_repetitive_text_is_learnt(cell):
     config = train_config(batch_size=4, num_steps=8, learning_rate=0.02, optimizer="adam", max_steps=400)

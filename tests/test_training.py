@@ -7,12 +7,11 @@ import dataclasses
 import json
 import random
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 
@@ -100,6 +99,7 @@ def whole(tmp_path_factory):
 # Rows
 
 
+@pytest.mark.slow
 def test_rows_at_every_event_and_never_two_for_a_step(whole):
     _, rows = whole
     assert [row.step for row in rows] == ROWS
@@ -118,6 +118,7 @@ def test_metrics_csv_holds_the_rows_that_were_yielded(whole):
     assert header == "step,epoch,seconds,train_loss,validation_loss,learning_rate,chars_per_second"
 
 
+@pytest.mark.slow
 def test_train_loss_is_the_mean_since_the_row_before(whole, tmp_path):
     _, rows = whole
     single = [row.train_loss for row in trainer(tmp_path, **{**BUSY, "log_every": 1}).run()]
@@ -140,6 +141,7 @@ def test_rows_come_while_the_run_goes_on(tmp_path):
     rows.close()
 
 
+@pytest.mark.slow
 def test_the_display_hears_of_every_call(tmp_path):
     watcher = Watcher()
     rows = list(trainer(tmp_path, max_steps=10, log_every=5, validation_fraction=0.0).run(watcher))
@@ -154,6 +156,7 @@ def test_the_display_hears_of_every_call(tmp_path):
 # Budgets and the run's end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "end"),
     [
@@ -174,6 +177,7 @@ def test_the_first_budget_reached_ends_the_run(tmp_path, budget, end):
     assert names(tmp_path)[-1] == f"i{end}_l8"
 
 
+@pytest.mark.slow
 def test_a_budget_in_seconds_holds_for_everything(tmp_path):
     begin = time.monotonic()
     timed = trainer(tmp_path, max_seconds=15.0, max_steps=10**6, schedule="cosine", validation_fraction=0.0)
@@ -202,6 +206,7 @@ def test_a_machine_that_stalls_in_one_call_does_not_end_a_run_long_before_its_ti
     assert pace.seconds_to_finish == pytest.approx(7 + 0.5 + 0.5)
 
 
+@pytest.mark.slow
 def test_the_seconds_add_up_over_resumes(tmp_path):
     first = trainer(tmp_path, max_steps=2, started=time.monotonic() - 100)
     assert list(first.run())[-1].seconds > 100
@@ -217,6 +222,7 @@ def test_a_text_gets_a_budget_in_seconds_where_none_is_given(tmp_path):
     assert trainer(tmp_path).config.max_seconds == 60.0
 
 
+@pytest.mark.slow
 def test_the_end_is_validation_row_and_checkpoint_in_this_order(tmp_path, monkeypatch):
     events = []
     real_validate, real_append, real_write = Trainer._validate, MetricsFile.append, checkpoint.write
@@ -247,6 +253,7 @@ def test_the_end_is_validation_row_and_checkpoint_in_this_order(tmp_path, monkey
 # What is saved
 
 
+@pytest.mark.slow
 def test_the_notebooks_saves_and_names(tmp_path):
     text = "the cat sat on a mat. " * 20
     vocabulary = Vocabulary.from_text(text)
@@ -259,6 +266,7 @@ def test_the_notebooks_saves_and_names(tmp_path):
     assert [text[:3] for _, text in watcher.samples[:2]] == ["The", "Far"]
 
 
+@pytest.mark.slow
 def test_keep_bounds_what_is_kept(tmp_path):
     list(trainer(tmp_path, max_steps=14, save_every=4, keep=2, validation_fraction=0.0).run())
     assert names(tmp_path) == ["i12_l8", "i14_l8"]
@@ -276,6 +284,7 @@ def validations(monkeypatch):
     return set_losses
 
 
+@pytest.mark.slow
 def test_what_was_saved_as_the_best_lasts_while_it_is(tmp_path, validations):
     validations(3.0, 2.0, 2.5, 1.0, 1.5)
     seen = [names(tmp_path) for _ in trainer(tmp_path, max_steps=10, validate_every=2, log_every=1).run()]
@@ -288,6 +297,7 @@ def test_what_was_saved_as_the_best_lasts_while_it_is(tmp_path, validations):
     assert find("latest", tmp_path).name == "i10_l8"
 
 
+@pytest.mark.slow
 def test_keep_does_not_count_what_was_saved_as_the_best(tmp_path, validations):
     validations(1.0, 2.0, 3.0)
     list(trainer(tmp_path, max_steps=12, validate_every=5, save_every=3, keep=2).run())
@@ -298,6 +308,7 @@ def test_keep_does_not_count_what_was_saved_as_the_best(tmp_path, validations):
 # Patience
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_so_many_validations_in_a_row_were_no_better(tmp_path, validations):
     validations(3.0, 2.0, 2.5, 1.9, 2.0, 2.0, 1.9)
     run = trainer(tmp_path, max_steps=100, validate_every=2, patience=3)
@@ -311,6 +322,7 @@ def test_a_run_ends_when_so_many_validations_in_a_row_were_no_better(tmp_path, v
     assert names(tmp_path) == ["i8_l8", "i14_l8"]
 
 
+@pytest.mark.slow
 def test_more_patience_goes_on(tmp_path, validations):
     validations(1.0, *[2.0] * 20)
     list(trainer(tmp_path, max_steps=40, validate_every=2, patience=2).run())
@@ -321,6 +333,7 @@ def test_more_patience_goes_on(tmp_path, validations):
     assert names(tmp_path)[-1] == "i40_l8"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 @pytest.mark.parametrize("at", [6, 7, 8])
 def test_a_stop_does_not_change_when_patience_ends(tmp_path, at):
@@ -364,6 +377,7 @@ def stop_and_go_on(folder, at, **settings):
     return before, list(trainer(folder, resume=True, **settings).run(second)), first, second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at", [1, 5, 6, 7, 9, 12, 20]
 )  # nothing due, row, validation, epoch, nothing, validation and save, end
@@ -376,6 +390,7 @@ def test_a_stopped_and_resumed_run_writes_what_one_never_stopped_does(whole, tmp
     assert_same_tensors(tmp_path / "i20_l8", folder / "i20_l8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_a_stop_does_not_change_how_long_a_checkpoint_lasts(tmp_path, validations):
     settings = {"max_steps": 12, "save_every": 4, "validate_every": 4}
@@ -386,6 +401,7 @@ def test_a_stop_does_not_change_how_long_a_checkpoint_lasts(tmp_path, validation
     assert names(tmp_path / "stopped") == names(tmp_path / "whole") == ["i4_l8", "i8_l8", "i12_l8"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_a_stop_does_not_lose_a_sample(tmp_path):
     settings = {"max_steps": 6, "sample_every": 3, "sample_length": 5}
@@ -393,6 +409,7 @@ def test_a_stop_does_not_lose_a_sample(tmp_path):
     assert [step for step, _ in first.samples + second.samples] == [3, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_a_run_stopped_on_a_row_of_its_own_saves_it(whole, tmp_path):
     _, rows = whole
@@ -408,6 +425,7 @@ def test_a_run_stopped_on_a_row_of_its_own_saves_it(whole, tmp_path):
     assert stripped(before + after) == stripped(rows)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_first_step_leaves_no_run_behind(tmp_path):
     stopped = trainer(tmp_path, **BUSY)
     stopped.stop()
@@ -416,6 +434,7 @@ def test_a_run_stopped_before_its_first_step_leaves_no_run_behind(tmp_path):
     assert [row.step for row in trainer(tmp_path, **BUSY).run()] == ROWS
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_anew(whole, tmp_path):
     folder, rows = whole
     killed = trainer(tmp_path, **BUSY)
@@ -436,6 +455,7 @@ def test_a_spent_run_resumes_to_nothing(whole):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_larger_budget_goes_on(tmp_path):
     list(trainer(tmp_path, max_steps=6, log_every=6).run())
     rows = list(trainer(tmp_path, max_steps=12, log_every=6, resume=True).run())
@@ -447,6 +467,7 @@ def test_a_larger_budget_goes_on(tmp_path):
         np.testing.assert_array_equal(weights[0][name], weights[1][name], err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_run_repeats_itself_with_its_seed_and_with_no_other(tmp_path, cell):
     runs = {}
@@ -470,6 +491,7 @@ def kernel_rows_trained(folder, text, vocabulary, **settings):
     return vocabulary.decode(np.flatnonzero(moved))
 
 
+@pytest.mark.slow
 def test_the_held_out_part_is_never_trained_on(tmp_path):
     text = "abcd" * 11 + "xyz" * 6  # enough held out that the streams would reach into it
     vocabulary = Vocabulary.from_text(text)
@@ -477,6 +499,7 @@ def test_the_held_out_part_is_never_trained_on(tmp_path):
     assert kernel_rows_trained(tmp_path / "all", text, vocabulary, validation_fraction=0.0) == "abcdxyz"
 
 
+@pytest.mark.slow
 def test_validation_scores_the_held_out_part_with_dropout_off(tmp_path):
     text = "abcd" * 14 + "a" + "ddcbaa"
     vocabulary = Vocabulary.from_text(text)
@@ -488,6 +511,7 @@ def test_validation_scores_the_held_out_part_with_dropout_off(tmp_path):
     assert row.validation_loss == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_without_validation_the_whole_text_is_trained_on_and_the_interval_is_ignored(tmp_path):
     whole_text = trainer(tmp_path, max_steps=9, validation_fraction=0.0, validate_every=2, log_every=100)
     assert whole_text.steps_per_epoch == (63 - 1) // 8
@@ -498,11 +522,13 @@ def test_without_validation_the_whole_text_is_trained_on_and_the_interval_is_ign
     assert find("best", tmp_path) == find("latest", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_switched_off_validation_interval_makes_no_rows(tmp_path):
     rows = list(trainer(tmp_path, max_steps=6, validation_fraction=0.0, validate_every=2, log_every=100).run())
     assert [row.step for row in rows] == [6]
 
 
+@pytest.mark.slow
 def test_a_text_too_short_is_refused_and_nothing_is_made(tmp_path):
     with pytest.raises(TextError, match=r"too short: 8 characters to train on.*needs 9"):
         trainer(tmp_path / "run", ids=IDS[:8], validation_fraction=0.0, max_steps=1)
@@ -515,6 +541,7 @@ def test_a_text_too_short_is_refused_and_nothing_is_made(tmp_path):
 # Beginning from weights, and folders that hold a run
 
 
+@pytest.mark.slow
 def test_init_from_begins_with_the_weights_and_nothing_else(whole, tmp_path):
     folder, _ = whole
     tuned = trainer(tmp_path, init_from=folder / "i20_l8", max_steps=2, dropout=0.0)
@@ -529,6 +556,7 @@ def test_init_from_begins_with_the_weights_and_nothing_else(whole, tmp_path):
     assert read_record(tmp_path / "i2_l8").init_from == str(folder / "i20_l8")
 
 
+@pytest.mark.slow
 def test_init_from_learns_on_where_the_other_run_ended(tmp_path):
     settings = {"dropout": 0.0, "optimizer": "sgd", "learning_rate": 1e-30}
     list(trainer(tmp_path / "old", max_steps=60, dropout=0.0).run())
@@ -537,6 +565,7 @@ def test_init_from_learns_on_where_the_other_run_ended(tmp_path):
     assert tuned.train_loss < fresh.train_loss - 0.1
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
     list(trainer(tmp_path, max_steps=3).run())
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -545,6 +574,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     list(trainer(tmp_path, max_steps=5).run())
     strangers = [tmp_path / "notes.txt", tmp_path / "i5_l8.txt", tmp_path / "plots" / "loss.png"]
@@ -557,6 +587,7 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     assert [stranger.read_text() for stranger in strangers] == ["mine"] * 3
 
 
+@pytest.mark.slow
 def test_overwrite_begins_in_an_empty_folder_too(tmp_path):
     assert [row.step for row in trainer(tmp_path / "new", max_steps=1, overwrite=True).run()] == [1]
 
@@ -569,6 +600,7 @@ def test_to_resume_there_must_be_a_checkpoint(tmp_path):
 # Samples
 
 
+@pytest.mark.slow
 def test_samples_reach_the_display_and_are_those_of_the_step(tmp_path):
     watcher = Watcher()
     settings = {"sample_every": 4, "sample_prime": ("mat ", "sat"), "sample_length": 12, "sample_top_n": 3}
@@ -581,6 +613,7 @@ def test_samples_reach_the_display_and_are_those_of_the_step(tmp_path):
         assert text == sampler.sample(prime, 12, top_n=3, temperature=0.7, seed=2 + step)
 
 
+@pytest.mark.slow
 def test_samples_after_each_epoch(tmp_path):
     watcher = Watcher()
     list(trainer(tmp_path, max_steps=15, sample_every="epoch", sample_length=5).run(watcher))
@@ -593,6 +626,7 @@ def test_a_strategy_needs_its_replicas(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_bytes_are_saved_as_bytes_and_nothing_else_is(tmp_path):
     ids = np.frombuffer(TEXT.encode() * 2, np.uint8)
     list(trainer(tmp_path / "bytes", ids=ids, vocabulary=ByteVocabulary(), max_steps=1).run())
@@ -602,6 +636,7 @@ def test_bytes_are_saved_as_bytes_and_nothing_else_is(tmp_path):
         Trainer(ModelConfig(len(VOCABULARY)), TrainConfig(vocabulary="bytes"), VOCABULARY, IDS, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_trainer_s_losses(tmp_path):
     run = trainer(tmp_path, **BUSY)
     assert run._repr_html_() is None
@@ -610,6 +645,7 @@ def test_a_notebook_shows_a_trainer_s_losses(tmp_path):
     assert base64.b64decode(found[1]).startswith(b"<svg ")
 
 
+@pytest.mark.slow
 def test_samples_do_not_change_the_run(whole, tmp_path):
     _, rows = whole
     sampled = trainer(tmp_path, **BUSY, sample_every=3, sample_length=5)
@@ -654,6 +690,7 @@ def test_on_a_gpu_a_batch_is_whole_and_xla_is_off(tmp_path, monkeypatch, setting
         assert (config.shards, config.xla) == (1, False)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_was_completed(tmp_path, monkeypatch):
     list(trainer(tmp_path, batch_size=4, shards=None, max_steps=2).run())
     monkeypatch.setattr(runtime, "available_cores", lambda: 4)
@@ -667,6 +704,7 @@ def test_resume_in_a_folder_without_a_run_leaves_nothing_behind(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [None, True])
 def test_what_was_completed_is_saved(tmp_path, monkeypatch, xla):
     monkeypatch.setattr(runtime, "available_cores", lambda: 2)
@@ -676,6 +714,7 @@ def test_what_was_completed_is_saved(tmp_path, monkeypatch, xla):
     assert record.in_force == training.in_force()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_a_stopped_and_resumed_run_with_xla_writes_what_one_never_stopped_does(tmp_path):
     settings = {**BUSY, "xla": True}
@@ -698,6 +737,7 @@ def test_that_bfloat16_is_not_there_is_noted(tmp_path, monkeypatch, precision, h
     assert trainer(tmp_path, precision=precision).notes == notes
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_checkpoint_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "in_force", lambda: {"processor": "abacus", "cores": 2, "onednn": "1"})
     begun = trainer(tmp_path, max_steps=1)
@@ -741,8 +781,8 @@ print(json.dumps({row.step: int(pathlib.Path("/proc/self/statm").read_text().spl
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell a process's memory")
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_run_needs_no_more_memory_the_longer_it_lasts(tmp_path, xla):
-    command = [sys.executable, "-c", MEMORY, str(tmp_path), json.dumps(xla)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    program = ["-c", MEMORY, tmp_path, json.dumps(xla)]
+    printed = processes.run(program, capture_output=True, text=True, check=True, timeout=300).stdout
     pages = json.loads(printed)
     assert pages["3000"] < 1.02 * pages["300"], pages
     assert pages["3000"] < 1.005 * pages["2000"], pages

@@ -20,6 +20,7 @@ def rows(section):
     return [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_python_calls_run(section, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -6,13 +6,13 @@ import queue
 import shutil
 import struct
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
 
 import pytest
 from conftest import make_text
+from processes import command, run
 from test_replicas import FLAGS, assert_equal_rows, ends, environment, rows, wait_for
 
 from charrnn_tf.record import latest_checkpoint, read_record
@@ -65,8 +65,7 @@ class Hosts:
         pipe = subprocess.PIPE
         return [
             subprocess.Popen(
-                ["ip", "netns", "exec", name, sys.executable, "-m", "charrnn_tf", "train", "--strategy", "multiworker",
-                 *map(str, arguments)],
+                ["ip", "netns", "exec", name, *command("train", "--strategy", "multiworker", *arguments)],
                 env=environment(workers, index), cwd=self.folder, stdout=pipe, stderr=pipe, text=True,
             )
             for index, name in enumerate(self.names)
@@ -116,8 +115,8 @@ def hosts(tmp_path, request):
 
 
 def alone(folder, steps):
-    command = [sys.executable, "-m", "charrnn_tf", "train", "text.txt", *FLAGS, "--max-steps", str(steps)]
-    subprocess.run([*command, "--checkpoint-dir", "one"], check=True, capture_output=True, cwd=folder, env=environment())
+    arguments = ["-m", "charrnn_tf", "train", "text.txt", *FLAGS, "--max-steps", steps, "--checkpoint-dir", "one"]
+    run(arguments, check=True, capture_output=True, cwd=folder, env=environment())
     return rows(folder / "one")
 
 
