@@ -245,12 +245,12 @@ def _start_tensorflow(
         return Mirrored() if train_config.strategy == "mirrored" else ALONE, 0.0
     check_share(train_config.batch_size, cluster.count)
     runtime.start(shards, workers=True)
-    from .replicas import Workers, graphics_cards
+    from .replicas import Workers, physical_gpus
 
     settings = {**dataclasses.asdict(model_config), **dataclasses.asdict(train_config)}
     facts = {name: repr(value) for name, value in settings.items()}
     facts |= {"text": corpus.text.sha256, "checkpoint": sha256(checkpoint / SUMS) if checkpoint else "none"}
-    facts |= {"number of GPUs": str(graphics_cards())}
+    facts |= {"number of GPUs": str(physical_gpus())}
     waited = meet(cluster, facts, waiting=reading.say)
     with bounded(STARTING, "a worker has left while TensorFlow started. Start all workers again."):
         return Workers(cluster), waited

@@ -20,7 +20,7 @@ SUM = tf.distribute.ReduceOp.SUM
 Communication = tf.distribute.experimental.CommunicationImplementation
 
 
-def graphics_cards() -> int:
+def physical_gpus() -> int:
     """GPUs of this machine that TensorFlow can use; asking does not start its devices yet, as `runtime.gpus` does."""
     return len(tf.config.list_physical_devices("GPU"))
 
@@ -119,7 +119,7 @@ class Workers(_Strategy):
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        kind = Communication.AUTO if graphics_cards() else Communication.RING
+        kind = Communication.AUTO if physical_gpus() else Communication.RING
         options = tf.distribute.experimental.CommunicationOptions(implementation=kind)
         try:
             super().__init__(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options))

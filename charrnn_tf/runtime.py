@@ -89,7 +89,7 @@ def in_force() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": available_cores(),
-        "graphics": gpus(),
+        "gpus": gpus(),
         "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
         "inter_op_threads": os.environ.get(INTER, str(inter)),
         "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),

@@ -146,7 +146,9 @@ class Trainer:
         if self.config.precision != "float32" and not self.state.engine.precision:
             notes.append(f"This machine has no products in {self.config.precision}: training in float32.")
         now = in_force()
-        changed = [f"{name} {was}, now {now.get(name)}" for name, was in self._begun_under.items() if was != now.get(name)]
+        changed = [
+            f"{name} {was}, now {now.get(name)}" for name, was in self._begun_under.items() if was != now.get(name, was)
+        ]
         if changed:
             notes.append(f"The run was begun with {'; '.join(changed)}: losses may differ in their last digits.")
         return notes

@@ -69,8 +69,8 @@ def is_whole(parameter):
     return isinstance(parameter.type, click.types.IntParamType) or parameter.type.name == "N|epoch"
 
 
-def kinds(parameter):
-    """Values of every kind that an option of this type may be given."""
+def kinds(parameter, first):
+    """Values of every kind that an option of this type may be given; of paths, texts too where it is a command's first."""
     kind = parameter.type
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return []
@@ -80,7 +80,7 @@ def kinds(parameter):
         return REALS
     if isinstance(kind, click.Choice):
         return ["", kind.choices[0].upper(), kind.choices[0] + " ", "other", "x" * 5000, "\x1b[2J", "\udcff"]
-    return [*TEXTS_AS_PATHS, *FILES] if isinstance(kind, click.Path) else TEXTS
+    return [*(TEXTS_AS_PATHS if first else ()), *FILES] if isinstance(kind, click.Path) else TEXTS
 
 
 def commands(group, before=()):
@@ -97,8 +97,8 @@ def cases():
     for name, command in commands(cli):
         assert name in {*BASE, *SLOW}, f"give {name} a base command above"
         base = BASE.get(name, [name])
-        first = len(name.split())  # place of the command's argument
-        spelt = {parameter.type.name: parameter for parameter in reversed(command.params)}.values()  # the first of each type
+        place = len(name.split())  # of the command's argument
+        first_of_type = {parameter.type.name: parameter for parameter in reversed(command.params)}.values()
         for parameter in command.params:
             if not isinstance(parameter, click.Option):
                 continue
@@ -109,12 +109,13 @@ def cases():
                 continue
             if name not in SLOW:
                 yield [*line, flag], [flag]  # no value at all
-            for value in (*kinds(parameter), *(SPELLINGS if parameter in spelt and is_whole(parameter) else ())):
+            first = parameter in first_of_type
+            for value in (*kinds(parameter, first), *(SPELLINGS if first and is_whole(parameter) else ())):
                 yield [*line, f"{flag}={value}"], [flag, value, UNREACHABLE]
         for argument in command.params:
             if isinstance(argument, click.Argument) and name not in SLOW:
                 for value in FILES if isinstance(argument.type, click.Path) else TEXTS:
-                    yield [*base[:first], value, *base[first + 1 :]], [value]
+                    yield [*base[:place], value, *base[place + 1 :]], [value]
         yield [*base, "--no-such-option"], ["--no-such-option"]
 
 

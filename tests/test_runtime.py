@@ -119,7 +119,7 @@ def test_in_force_is_what_the_environment_says():
     assert plain == {
         "processor": processor(),
         "cores": available_cores(),
-        "graphics": plain["graphics"],
+        "gpus": plain["gpus"],
         "intra_op_threads": "0",
         "inter_op_threads": "0",
         "onednn": "TensorFlow's choice",
