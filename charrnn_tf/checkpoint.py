@@ -23,9 +23,7 @@ from .errors import CheckpointError, reason
 from .files import sha256
 from .metrics import METRICS
 from .model import build_model, weights
-from .record import CONFIG, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, to_json, warn
-
-INDEX = "checkpoint"
+from .record import CONFIG, INDEX, NAME, SUMS, VARIABLES, Record, list_checkpoints, read_record, to_json, warn
 
 
 def write(

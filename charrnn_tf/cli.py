@@ -218,16 +218,18 @@ def sample(
         raise click.UsageError("--prime, --prime-file and --interactive exclude each other; give one of them")
     if stop == "":
         raise click.UsageError("--stop needs a text that is not empty")
+    settings.check_cuts(**{name: draw[name] for name in ("top_n", "top_p", "temperature")})
     path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     vocabulary = record.vocabulary
     raw = isinstance(vocabulary, ByteVocabulary)
+    characters = ""
+    if prime_file is not None:
+        with Text((prime_file,), as_bytes=raw) as text:
+            characters = "".join(text.blocks())
     try:
-        if prime_file is None:
-            known = vocabulary.encode(prime, draw["unknown"])
-        else:
-            with Text((prime_file,), as_bytes=raw) as text:
-                known = vocabulary.encode_characters("".join(text.blocks()), draw["unknown"])
+        encode = vocabulary.encode if prime_file is None else vocabulary.encode_characters
+        known = encode(prime or characters, draw["unknown"])
     except TextError as error:
         raise TextError(f"{'--prime' if prime_file is None else repr(prime_file)} has {error}") from error
     with open_output(output) as write:
@@ -288,7 +290,9 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     from .evaluation import Evaluator
 
     model, record = read_found(path, checkpoint, checkpoint_dir, load_model)
-    result = Evaluator(model, record.model, runtime.available_cores()).evaluate(loaded.ids, window=window)
+    evaluator = Evaluator(model, record.model, runtime.available_cores())
+    with Reading(quiet=as_json, of="characters") as progress:
+        result = evaluator.evaluate(loaded.ids, window=window, progress=progress)
     as_text = (
         f"{result.nats_per_character:.4f} nats a character ({result.bits_per_character:.4f} bits, perplexity "
         f"{result.perplexity:.3f}) over {result.characters:,} characters"

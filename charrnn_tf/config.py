@@ -260,6 +260,16 @@ def split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return model, train
 
 
+def check_cuts(top_n: int, top_p: float, temperature: float) -> None:
+    """Raise ConfigError for settings of sampling that make no sense."""
+    if top_n < 0:
+        raise ConfigError(f"top_n must be at least 0 (no cut), got {top_n}")
+    if not 0 < top_p <= 1:
+        raise ConfigError(f"top_p must be above 0 and at most 1 (no cut), got {top_p}")
+    if not 0 <= temperature < float("inf"):
+        raise ConfigError(f"temperature must be a number of at least 0 (the likeliest), got {temperature}")
+
+
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The settings of a flat TOML file, the options' names with underscores: `hidden_size = 256`.
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from .batches import release
 from .checkpoint import load_model
 from .config import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
-from .corpus import check_length
+from .corpus import Progress, check_length
 from .errors import ConfigError
 from .layers import Engine, State, Tensor
 from .model import character_losses, shard, zero_state
@@ -87,34 +87,49 @@ class Evaluator:
         self.model = model
 
     def evaluate(
-        self, ids: Ids, most_streams: int | None = None, window: int = 0, stopped: Callable[[], bool] = lambda: False
+        self,
+        ids: Ids,
+        most_streams: int | None = None,
+        window: int = 0,
+        stopped: Callable[[], bool] = lambda: False,
+        progress: Progress = lambda doing, done, total: None,
     ) -> Evaluation:
         """Nats a character of ids [characters]; with `most_streams=1` in a single pass, with a window in cold windows.
 
-        stopped: asked between the compiled calls; once it answers True, StoppedError is raised.
+        stopped: asked between the compiled calls; once it answers True, StoppedError is raised. progress: told then how many
+        characters are read, and of how many.
         """
         check_length(ids)
         if window < 0:
             raise ConfigError(f"window must be at least 0, got {window}")
         targets = len(ids) - 1
         most = most_streams or EVALUATED_STREAMS
-        groups = _cold_windows(targets, window, most) if window else [_streams(targets, most)]
-        total = sum(self._score_streams(ids, streams, stopped) for streams in groups)
+        groups = list(_cold_windows(targets, window, most)) if window else [_streams(targets, most)]
+        read, to_read = 0, sum(len(streams.starts) * streams.length for streams in groups)
+
+        def going_on(characters: int) -> None:
+            nonlocal read
+            read += characters
+            progress("Scoring", read, to_read)
+            if stopped():
+                raise StoppedError
+
+        total = sum(self._score_streams(ids, streams, going_on) for streams in groups)
         return Evaluation(total / targets, targets)
 
-    def _score_streams(self, ids: Ids, streams: Streams, stopped: Callable[[], bool]) -> float:
+    def _score_streams(self, ids: Ids, streams: Streams, going_on: Callable[[int], None]) -> float:
         """Nats of streams read side by side, summed."""
         state = zero_state(self.config, len(streams.starts))
         total = 0.0
+        going_on(0)
         for begin in range(0, streams.length, EVALUATED_STEPS):
-            if stopped():
-                raise StoppedError
             count = min(EVALUATED_STEPS, streams.length - begin)
             window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
             release(ids)
             weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)
             nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(window)))
             total += float(nats)
+            going_on(window[:, 1:].size)
         return total
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:

@@ -37,7 +37,8 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.ctx = None  # which would add the usage and a hint
+        if type(error).__name__ != "NoArgsIsHelpError":  # the help itself, of click from 8.2 on
+            error.ctx = None  # which would add the usage and a hint
         raise
     except CharRNNError as error:
         raise click.ClickException(str(error)) from error

@@ -64,8 +64,10 @@ class TrainDisplay:
         config, model = trainer.config, trainer.model
         parameters = model.count_params()
         characters = trainer.text.characters
+        files = len(trainer.text.sources)
         self.say(
-            f"Text: {characters:,} characters, {trainer.model_config.vocab_size:,} distinct; the last "
+            f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
+            f"{trainer.model_config.vocab_size:,} distinct; the last "
             f"{trainer.validation_characters:,} are for validation."
         )
         if not trainer.model_config.embedding_size:

@@ -20,6 +20,7 @@ from .config import ModelConfig, TrainConfig, check_number, check_whole, from_js
 from .corpus import TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
 from .files import sha256
+from .metrics import METRICS
 from .vocabulary import ByteVocabulary, Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
@@ -27,7 +28,7 @@ REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # what another of the same st
 Result = TypeVar("Result")
 FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
-CONFIG, VARIABLES, SUMS = "config.json", "variables", "SHA256SUMS"
+CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
 
 
@@ -75,6 +76,16 @@ def list_checkpoints(directory: str | Path) -> list[Path]:
     return sorted(kept + aside, key=iteration)
 
 
+def check_empty(directory: str | Path) -> None:
+    """Raise CheckpointError where a folder holds a run."""
+    directory = Path(directory)
+    if any((directory / name).exists() for name in (METRICS, INDEX)) or (directory.is_dir() and list_checkpoints(directory)):
+        raise CheckpointError(
+            f"{str(directory)!r} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another "
+            "--checkpoint-dir."
+        )
+
+
 def iteration(path: Path) -> int:
     """The step in a checkpoint's name."""
     return int(NAME.search(path.name)[1])  # type: ignore[index]
@@ -91,7 +102,7 @@ def latest_checkpoint(directory: str | Path = "checkpoints") -> Path:
 
 
 def find(which: str | Path, directory: str | Path = "checkpoints") -> Path:
-    """A checkpoint by "latest", "best" (the lowest validation loss), its name in the folder, or its path.
+    """A checkpoint by "latest", "best" (the lowest validation loss), its name in the folder, its path, or its run's.
 
     Of those that are damaged "latest" and "best" say so and take another. Raises CheckpointError naming what there is.
     """
@@ -105,6 +116,8 @@ def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tup
         return path, read_record(path)
     if path.name == VARIABLES and os.path.isfile(path.parent / CONFIG):  # as tf.train.latest_checkpoint gives it
         return path.parent, read_record(path.parent)
+    if str(which) not in ("", "latest", "best") and os.path.isdir(path) and list_checkpoints(path):  # another run
+        return find_record("latest", path)
     while found := list_checkpoints(directory):
         if str(which) not in ("latest", "best"):
             return _named(str(which), found, directory)
@@ -112,6 +125,8 @@ def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tup
         if records:  # else a run that trains has removed them all meanwhile
             path = best(records) if str(which) == "best" else next(iter(records))
             return path, records[path]
+    if os.path.isfile(Path(directory) / CONFIG):
+        raise CheckpointError(f"{str(directory)!r} is a checkpoint, not a run's folder. Give it as --checkpoint.")
     raise CheckpointError(f"no checkpoints in {str(directory)!r}. {TRAIN_HINT}")
 
 
@@ -121,7 +136,7 @@ def _named(which: str, found: list[Path], directory: str | Path) -> tuple[Path, 
             return candidate, read_record(candidate)
     names = ", ".join(map(shown_name, found[-5:]))
     more = f"{len(found) - 5} older and " if len(found) > 5 else ""
-    raise CheckpointError(f"no checkpoint {which!r} in {str(directory)!r}; found: {more}{names}. {TRAIN_HINT}")
+    raise CheckpointError(f"no checkpoint {which!r} in {str(directory)!r}; found: {more}{names}.")
 
 
 def read_records(paths: Iterable[Path], only_first: bool = False) -> dict[Path, Record]:

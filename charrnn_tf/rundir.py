@@ -10,10 +10,20 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from . import checkpoint, record
-from .checkpoint import INDEX
 from .errors import CheckpointError, reason
 from .metrics import METRICS, MetricsFile, NoMetrics
-from .record import TRAIN_HINT, Record, find_record, identity, iteration, list_checkpoints, read_record, read_records, warn
+from .record import (
+    TRAIN_HINT,
+    Record,
+    check_empty,
+    find_record,
+    identity,
+    iteration,
+    list_checkpoints,
+    read_record,
+    read_records,
+    warn,
+)
 
 LOCK = ".lock"
 
@@ -38,11 +48,8 @@ class RunDirectory:
         with self._locked(), self._errors():
             if overwrite:
                 checkpoint.remove_run(self.path)
-            elif not resume and any(self._signs_of_a_run()):
-                raise CheckpointError(
-                    f"{str(self.path)!r} holds a run already. Use --resume to go on with it, --overwrite to replace it, or "
-                    "another --checkpoint-dir."
-                )
+            elif not resume:
+                check_empty(self.path)
             checkpoint.clean(self.path)
             found = list_checkpoints(self.path)
             self.records = read_records(found)
@@ -76,10 +83,6 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
-
-    def _signs_of_a_run(self) -> list[Path]:
-        files = [self.path / name for name in (METRICS, INDEX)]
-        return [file for file in files if file.exists()] + list_checkpoints(self.path)
 
     @property
     def latest(self) -> Path:

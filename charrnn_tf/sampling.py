@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from . import checkpoint
-from .config import ModelConfig
+from .config import ModelConfig, check_cuts
 from .errors import ConfigError
 from .layers import State, Tensor
 from .model import build_model, character_losses, input_table, step, zero_state
@@ -219,12 +219,7 @@ class Sampler:
 
     def _cuts(self, top_n: int, top_p: float, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         """The settings of `choose` as tensors that hold them; raises ConfigError for what makes no sense."""
-        if top_n < 0:
-            raise ConfigError(f"top_n must be at least 0 (no cut), got {top_n}")
-        if not 0 < top_p <= 1:
-            raise ConfigError(f"top_p must be above 0 and at most 1 (no cut), got {top_p}")
-        if not 0 <= temperature < float("inf"):
-            raise ConfigError(f"temperature must be a number of at least 0 (the likeliest), got {temperature}")
+        check_cuts(top_n, top_p, temperature)
         heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
         whole = tf.constant(min(top_n, len(self.vocabulary)), tf.int32)
         return whole, tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)

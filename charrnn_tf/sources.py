@@ -236,9 +236,12 @@ def _decode(file: IO[bytes], name: str) -> Iterator[str]:
         except UnicodeDecodeError as error:
             bad = error.object[error.start]
             guess = "UTF-16" if offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
+            advice = f"Convert it first, for example with: iconv -f {guess} -t UTF-8"
+            if guess == "LATIN1" and (b"\0" in data or data.startswith(b"%PDF")):
+                advice = "It seems to be no plain text: save its text as a file of its own first"
             raise TextError(
-                f"{name} is not UTF-8: byte {offset - held + error.start} is 0x{bad:02X}. Convert it first, for example "
-                f"with: iconv -f {guess} -t UTF-8, or learn its bytes with --vocabulary bytes"
+                f"{name} is not UTF-8: byte {offset - held + error.start} is 0x{bad:02X}. {advice}, or learn its bytes with "
+                "--vocabulary bytes"
             ) from None
         offset += len(data)
         if first and block:

@@ -146,11 +146,14 @@ class Trainer:
         if self.config.precision != "float32" and not self.state.engine.precision:
             notes.append(f"This machine has no products in {self.config.precision}: training in float32.")
         now = in_force()
-        changed = [
-            f"{name} {was}, now {now.get(name)}" for name, was in self._begun_under.items() if was != now.get(name, was)
-        ]
+        begun = self._begun_under.items()
+        changed = [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]
         if changed:
             notes.append(f"The run was begun with {'; '.join(changed)}: losses may differ in their last digits.")
+        if self.step and self.total_steps is not None and self.step >= self.total_steps:
+            notes.append("All steps of this run are done. To go on, give a larger --max-steps or --epochs.")
+        elif self.step and not int(self.state.loss_steps) and self.out_of_patience:
+            notes.append("This run has ended early. To go on, give a larger --patience, or 0.")
         return notes
 
     @property

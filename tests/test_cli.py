@@ -105,6 +105,14 @@ def empty(tmp_path, monkeypatch):
 # Help
 
 
+@pytest.mark.parametrize("group", [(), ("corpus",)])
+def test_a_command_without_its_argument_shows_the_help(group):
+    result = call(*group)
+    assert isinstance(result.exception, SystemExit | None)
+    assert "Commands:" in result.output
+    assert "Usage: " in result.output
+
+
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_help_shows_every_option_with_its_default(name):
     shown = succeed(name, "--help")
@@ -482,8 +490,21 @@ def test_all_settings_are_either_changeable_or_refused():
 def test_resume_with_the_budget_spent_prints_the_path(copy):
     before = snapshot()
     assert succeed("train", "--resume") == "checkpoints/i8_l8\n"
-    assert succeed("train", "text.txt", *TINY, "--resume", "--max-steps", 5) == "checkpoints/i8_l8\n"
+    result = call("train", "text.txt", *TINY, "--resume", "--max-steps", 5)
+    assert (result.exit_code, result.stdout) == (0, "checkpoints/i8_l8\n")
+    assert "All steps of this run are done. To go on, give a larger --max-steps or --epochs.\n" in result.stderr
     assert snapshot() == before
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_runs_folder_means_its_latest_checkpoint():
+    texts = {succeed("sample", "--checkpoint", which, "--length", 9, "--seed", 1) for which in ("latest", "./checkpoints")}
+    assert len(texts) == 1
+
+
+@pytest.mark.usefixtures("copy")
+def test_a_folder_in_use_is_told_before_the_text_is_read():
+    assert "'checkpoints' holds a run already" in call("train", "missing.txt").stderr
 
 
 @pytest.mark.usefixtures("copy")
@@ -933,9 +954,11 @@ MISTAKES = [
     ("sample --checkpoint-dir text.txt", "no checkpoints in 'text.txt': not a directory"),
     ("sample --checkpoint-dir RUN --checkpoint i300_l8", "no checkpoint 'i300_l8' in 'RUN'; found: i"),
     ("sample --checkpoint-dir RUN --checkpoint text.txt", "no checkpoint 'text.txt'"),
+    ("sample --checkpoint-dir RUN --checkpoint folder", "no checkpoint 'folder'"),
+    ("sample --checkpoint-dir RUN/i8_l8", "'RUN/i8_l8' is a checkpoint, not a run's folder. Give it as --checkpoint."),
     ("sample --checkpoint-dir RUN --checkpoint " + "x" * 300, "no checkpoint 'xxx"),
     ("sample --checkpoint-dir RUN --prime ☃", "'☃' (U+2603)"),
-    ("sample --checkpoint-dir RUN --prime-file missing.txt", "can't read 'missing.txt'"),
+    ("sample --checkpoint-dir RUN --prime-file missing.txt", "Error: can't read 'missing.txt'"),
     ("sample --checkpoint-dir RUN --prime-file latin.txt", "is not UTF-8"),
     ("sample --checkpoint-dir RUN --prime The --top-p 0", "top_p must be"),
     ("sample --checkpoint-dir RUN --prime The --temperature -1", "temperature must be"),
@@ -1079,8 +1102,8 @@ def test_a_bug_keeps_its_traceback(reading, monkeypatch):
     for module in (launch, sys.modules["charrnn_tf.cli"]):
         monkeypatch.setattr(module, "load_corpus", broken)
     monkeypatch.setattr("charrnn_tf.sampling.Sampler.from_checkpoint", broken)
-    for command in (["train", "text.txt"], ["train", "--resume"], ["evaluate", "text.txt"], ["sample", "--seed", "1"]):
-        result = call(*command)
+    for command in ("train text.txt --checkpoint-dir new", "train --resume", "evaluate text.txt", "sample --seed 1"):
+        result = call(*command.split())
         assert isinstance(result.exception, RuntimeError)
         assert result.stderr == ""
 

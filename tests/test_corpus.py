@@ -224,6 +224,14 @@ def test_a_text_that_is_not_utf8_is_refused_with_the_place(write, monkeypatch, c
     assert content[place] == int(byte, 16)
 
 
+@pytest.mark.parametrize("data", [b"%PDF-1.4\n%\xe2\xe3\n", b"\x7fELF\0\xff"])
+def test_what_is_no_plain_text_is_not_to_be_converted(tmp_path, data):
+    (tmp_path / "file").write_bytes(data)
+    message = message_of([tmp_path / "file"])
+    assert "It seems to be no plain text: save its text as a file of its own first" in message
+    assert "iconv" not in message
+
+
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "nowhere.txt"
     assert message_of([path]) == f"can't read {str(path)!r}: no such file or directory"

@@ -56,6 +56,17 @@ def test_every_character_but_the_first_is_scored(characters):
     assert result.nats_per_character == pytest.approx(math.log(5), abs=1e-6)
 
 
+@pytest.mark.parametrize("window", [0, 300])
+def test_how_far_it_has_come_is_told(checkpoint, window):
+    model, record = load_model(checkpoint)
+    ids = record.vocabulary.encode(TEXT)
+    told = []
+    Evaluator(model, record.model).evaluate(ids, window=window, progress=lambda *parts: told.append(parts))
+    assert told[0][1] == 0
+    assert told[-1][1] == told[-1][2] >= len(ids) - 1
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+
 @pytest.mark.slow
 def test_the_order_of_what_came_before_counts(checkpoint):
     figures = {evaluate(checkpoint, text).nats_per_character for text in ("The sea", "ehT sea", "eaT seh")}
