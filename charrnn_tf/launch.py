@@ -17,7 +17,7 @@ from .errors import ConfigError, TextError
 from .files import sha256
 from .output import Reading
 from .recipe import FOR_ADAM, settings_for
-from .record import CONFIG, SUMS, Record, check_empty, find_record, list_checkpoints
+from .record import CONFIG, LOCK, SUMS, Record, check_empty, find_record, list_checkpoints
 from .rendezvous import ONE_PROCESS, STARTING, Cluster, bounded, check_share, meet
 from .sources import STANDARD_INPUT
 from .vocabulary import Ids
@@ -44,8 +44,8 @@ def begin(
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
     cluster = _cluster(train_config)
-    if cluster.is_chief and not overwrite:
-        check_empty(directory)
+    if cluster.is_chief and not overwrite and not os.path.exists(os.path.join(directory, LOCK)):
+        check_empty(directory)  # what else is wrong with a folder is told by who locks it
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
     if initial:
         asked = {**asked, "vocabulary": initial[1].train.vocabulary}

@@ -67,7 +67,7 @@ class TrainDisplay:
         files = len(trainer.text.sources)
         self.say(
             f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
-            f"{trainer.model_config.vocab_size:,} distinct; the last "
+            f"{trainer.model_config.vocab_size:,} in the vocabulary; the last "
             f"{trainer.validation_characters:,} are for validation."
         )
         if not trainer.model_config.embedding_size:

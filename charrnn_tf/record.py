@@ -29,6 +29,7 @@ Result = TypeVar("Result")
 FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
+LOCK = ".lock"  # of a run that goes on in the folder, or was killed there
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
 
 
@@ -78,8 +79,8 @@ def list_checkpoints(directory: str | Path) -> list[Path]:
 
 def check_empty(directory: str | Path) -> None:
     """Raise CheckpointError where a folder holds a run."""
-    directory = Path(directory)
-    if any((directory / name).exists() for name in (METRICS, INDEX)) or (directory.is_dir() and list_checkpoints(directory)):
+    signs = [os.path.join(directory, name) for name in (METRICS, INDEX)]
+    if any(map(os.path.exists, signs)) or (os.path.isdir(directory) and list_checkpoints(directory)):
         raise CheckpointError(
             f"{str(directory)!r} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another "
             "--checkpoint-dir."
@@ -127,7 +128,14 @@ def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tup
             return path, records[path]
     if os.path.isfile(Path(directory) / CONFIG):
         raise CheckpointError(f"{str(directory)!r} is a checkpoint, not a run's folder. Give it as --checkpoint.")
-    raise CheckpointError(f"no checkpoints in {str(directory)!r}. {TRAIN_HINT}")
+    raise CheckpointError(f"no checkpoints in {str(directory)!r}. {hint(directory)}")
+
+
+def hint(directory: str | Path) -> str:
+    """What to do about a folder without checkpoints."""
+    if os.path.exists(os.path.join(directory, METRICS)):
+        return "Its run has saved none yet: wait for one, or begin anew with --overwrite."
+    return TRAIN_HINT
 
 
 def _named(which: str, found: list[Path], directory: str | Path) -> tuple[Path, Record]:

@@ -13,10 +13,11 @@ from . import checkpoint, record
 from .errors import CheckpointError, reason
 from .metrics import METRICS, MetricsFile, NoMetrics
 from .record import (
-    TRAIN_HINT,
+    LOCK,
     Record,
     check_empty,
     find_record,
+    hint,
     identity,
     iteration,
     list_checkpoints,
@@ -24,8 +25,6 @@ from .record import (
     read_records,
     warn,
 )
-
-LOCK = ".lock"
 
 
 class RunDirectory:
@@ -44,7 +43,7 @@ class RunDirectory:
         self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
         self._metrics: MetricsFile | None = None
         if resume and not list_checkpoints(self.path):
-            raise CheckpointError(f"no checkpoints in {str(self.path)!r}. {TRAIN_HINT}")
+            raise CheckpointError(f"no checkpoints in {str(self.path)!r}. {hint(self.path)}")
         with self._locked(), self._errors():
             if overwrite:
                 checkpoint.remove_run(self.path)

@@ -471,6 +471,9 @@ def test_of_many_checkpoints_the_newest_are_named(several, tmp_path):
 def test_without_checkpoints_the_error_says_how_to_make_one(tmp_path, which):
     with pytest.raises(CheckpointError, match=re.escape(f"no checkpoints in {str(tmp_path)!r}. Train one with: charrnn-tf")):
         find(which, tmp_path)
+    (tmp_path / "metrics.csv").touch()
+    with pytest.raises(CheckpointError, match=r"Its run has saved none yet: wait for one, or begin anew with --overwrite\."):
+        find(which, tmp_path)
     with pytest.raises(CheckpointError, match=r"no checkpoints in .*nowhere': no such file or directory\. Train one with"):
         find(which, tmp_path / "nowhere")
 

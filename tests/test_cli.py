@@ -171,7 +171,7 @@ def test_the_console_script_is_this_command():
 def test_train_prints_the_last_checkpoint_and_shows_progress_on_standard_error(empty):
     result = call("train", "text.txt", *TINY, "--max-steps", 6)
     assert (result.exit_code, result.stdout) == (0, "checkpoints/i6_l8\n")
-    assert f"Text: {len(TEXT):,} characters, {len(set(TEXT))} distinct" in result.stderr
+    assert f"Text: {len(TEXT):,} characters, {len(set(TEXT))} in the vocabulary" in result.stderr
     for word in ("Model: ", "Device: ", "Steps: ", "6 in all", "Checkpoints: ", "MB", "Expected to end after"):
         assert word in result.stderr
     assert re.findall(r"^step +(\d+)  epoch .*  loss \d\.\d{4}", result.stderr, re.M) == ["2", "4", "6"]
