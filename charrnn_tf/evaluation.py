@@ -96,8 +96,8 @@ class Evaluator:
     ) -> Evaluation:
         """Nats a character of ids [characters]; with `most_streams=1` in a single pass, with a window in cold windows.
 
-        stopped: asked between the compiled calls; once it answers True, StoppedError is raised. progress: told then how many
-        characters are read, and of how many.
+        stopped: asked between the compiled calls; once it answers True, StoppedError is raised. progress: told after each
+        how many characters are read, and of how many.
         """
         check_length(ids)
         if window < 0:
@@ -107,29 +107,29 @@ class Evaluator:
         groups = list(_cold_windows(targets, window, most)) if window else [_streams(targets, most)]
         read, to_read = 0, sum(len(streams.starts) * streams.length for streams in groups)
 
-        def going_on(characters: int) -> None:
+        def tell(characters: int) -> None:
             nonlocal read
             read += characters
             progress("Scoring", read, to_read)
-            if stopped():
-                raise StoppedError
 
-        total = sum(self._score_streams(ids, streams, going_on) for streams in groups)
+        tell(0)
+        total = sum(self._score_streams(ids, streams, stopped, tell) for streams in groups)
         return Evaluation(total / targets, targets)
 
-    def _score_streams(self, ids: Ids, streams: Streams, going_on: Callable[[int], None]) -> float:
+    def _score_streams(self, ids: Ids, streams: Streams, stopped: Callable[[], bool], tell: Callable[[int], None]) -> float:
         """Nats of streams read side by side, summed."""
         state = zero_state(self.config, len(streams.starts))
         total = 0.0
-        going_on(0)
         for begin in range(0, streams.length, EVALUATED_STEPS):
+            if stopped():
+                raise StoppedError
             count = min(EVALUATED_STEPS, streams.length - begin)
             window = np.stack([ids[start + begin : start + begin + count + 1] for start in streams.starts]).astype(np.int32)
             release(ids)
             weight = (np.arange(begin, begin + count) >= streams.scored[:, None]).astype(np.float32)
             nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(window)))
             total += float(nats)
-            going_on(window[:, 1:].size)
+            tell(window[:, 1:].size)
         return total
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:

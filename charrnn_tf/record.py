@@ -126,16 +126,18 @@ def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tup
         if records:  # else a run that trains has removed them all meanwhile
             path = best(records) if str(which) == "best" else next(iter(records))
             return path, records[path]
-    if os.path.isfile(Path(directory) / CONFIG):
-        raise CheckpointError(f"{str(directory)!r} is a checkpoint, not a run's folder. Give it as --checkpoint.")
-    raise CheckpointError(f"no checkpoints in {str(directory)!r}. {hint(directory)}")
+    raise without_checkpoints(directory)
 
 
-def hint(directory: str | Path) -> str:
-    """What to do about a folder without checkpoints."""
+def without_checkpoints(directory: str | Path) -> CheckpointError:
+    """What to say of a folder without checkpoints."""
+    if os.path.isfile(os.path.join(directory, CONFIG)):
+        run = str(Path(directory).parent)
+        return CheckpointError(f"{str(directory)!r} is a checkpoint, not a run's folder, which is {run!r}")
+    hint = TRAIN_HINT
     if os.path.exists(os.path.join(directory, METRICS)):
-        return "Its run has saved none yet: wait for one, or begin anew with --overwrite."
-    return TRAIN_HINT
+        hint = "Its run has saved none yet: wait for one, or begin anew with --overwrite."
+    return CheckpointError(f"no checkpoints in {str(directory)!r}. {hint}")
 
 
 def _named(which: str, found: list[Path], directory: str | Path) -> tuple[Path, Record]:

@@ -17,13 +17,13 @@ from .record import (
     Record,
     check_empty,
     find_record,
-    hint,
     identity,
     iteration,
     list_checkpoints,
     read_record,
     read_records,
     warn,
+    without_checkpoints,
 )
 
 
@@ -43,7 +43,7 @@ class RunDirectory:
         self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
         self._metrics: MetricsFile | None = None
         if resume and not list_checkpoints(self.path):
-            raise CheckpointError(f"no checkpoints in {str(self.path)!r}. {hint(self.path)}")
+            raise without_checkpoints(self.path)
         with self._locked(), self._errors():
             if overwrite:
                 checkpoint.remove_run(self.path)

@@ -150,9 +150,9 @@ class Trainer:
         changed = [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]
         if changed:
             notes.append(f"The run was begun with {'; '.join(changed)}: losses may differ in their last digits.")
-        if self.step and self.total_steps is not None and self.step >= self.total_steps:
+        if self.step and self._all_steps_done:
             notes.append("All steps of this run are done. To go on, give a larger --max-steps or --epochs.")
-        elif self.step and not int(self.state.loss_steps) and self.out_of_patience:
+        elif self.step and self._ended_early:
             notes.append("This run has ended early. To go on, give a larger --patience, or 0.")
         return notes
 
@@ -248,7 +248,7 @@ class Trainer:
         run_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
         begun = saved = self.step
         saved_at = time.monotonic()
-        final: float = bool(begun) and (self._spent(pace) or (not int(self.state.loss_steps) and self.out_of_patience))
+        final: float = bool(begun) and (self._spent(pace) or self._ended_early)
         self.stopped, *_ = replicas.agree(self._stop and not begun)
         if self.stopped:
             return
@@ -314,7 +314,16 @@ class Trainer:
 
     def _spent(self, pace: Pace) -> bool:
         """Whether a budget is reached."""
-        return self._seconds_left(pace) <= 0 or (self.total_steps is not None and self.step >= self.total_steps)
+        return self._seconds_left(pace) <= 0 or self._all_steps_done
+
+    @property
+    def _all_steps_done(self) -> bool:
+        return self.total_steps is not None and self.step >= self.total_steps
+
+    @property
+    def _ended_early(self) -> bool:
+        """Whether the validation at this step was the last that patience allowed."""
+        return not int(self.state.loss_steps) and self.out_of_patience
 
     def _steps_to_event(self) -> int:
         """Steps to the next one at which something else than training happens."""
