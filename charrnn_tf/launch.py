@@ -44,8 +44,8 @@ def begin(
     train_config = TrainConfig(**train_settings)
     ModelConfig(vocab_size=1, **model_settings)  # a wrong value is told before the text is read
     cluster = _cluster(train_config)
-    if cluster.is_chief and not overwrite and not os.path.exists(os.path.join(directory, LOCK)):
-        check_empty(directory)  # what else is wrong with a folder is told by who locks it
+    if cluster.count == 1 and not overwrite and not os.path.exists(os.path.join(directory, LOCK)):
+        check_empty(directory)  # with several workers, and what else is wrong with a folder, is told once it is locked
     initial = _initial_checkpoint(init_from, train_config, model_settings) if init_from else None
     if initial:
         asked = {**asked, "vocabulary": initial[1].train.vocabulary}
