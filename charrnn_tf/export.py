@@ -16,7 +16,7 @@ from .config import ModelConfig
 from .errors import ConfigError
 from .layers import State, Tensor
 from .model import character_losses, input_table, state_names, step, weights, zero_state
-from .sampling import generate, read_prime, start_id
+from .sampling import Cuts, generate, read_prime, start_id
 from .vocabulary import ByteVocabulary, Vocabulary
 
 WINDOW = 100  # characters of every text that `score` reads at a time
@@ -113,7 +113,8 @@ class _Module(tf.Module):
         state = read_prime(self._model.model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
         last = tf.where(ids[:, -1] >= 0, ids[:, -1], self._start)
         count = tf.maximum(length, 1)  # no array of no characters: it would have no shape
-        written, _ = generate(self._model.model, last, state, tf.constant(0), count, top_n, top_p, temperature, seed)
+        cuts = Cuts(top_n, top_p, temperature)
+        written, _ = generate(self._model.model, last, state, tf.constant(0), count, cuts, seed)
         written = written[: tf.maximum(length, 0)]
         return {"text": tf.strings.join([self.decode(encoded["ids"])["text"], self.decode(tf.transpose(written))["text"]])}
 

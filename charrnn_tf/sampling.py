@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -27,12 +27,29 @@ MOST_OF_PRIME = 100_000  # characters that are read of a long prime, the last on
 SMALLEST, LARGEST = 1e-37, 1e38  # positive numbers that float32 holds in full precision
 
 
-def choose(logits: Tensor, uniform: Tensor, top_n: Tensor, top_p: Tensor, temperature: Tensor) -> Tensor:
-    """Draw one id a row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B].
+class Cuts(NamedTuple):
+    """What is drawn from, each a scalar tensor.
 
     temperature divides the logits (0: the likeliest id); then only the top_n likeliest stay (0: all); then only the fewest
     likeliest whose probabilities reach top_p (Holtzman et al. 2020). Ties go to the lower id.
     """
+
+    top_n: Tensor  # int32
+    top_p: Tensor  # float32
+    temperature: Tensor  # float32
+
+    @classmethod
+    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Cuts:
+        """Tensors that hold such numbers. Raises ConfigError for what makes no sense."""
+        check_cuts(top_n, top_p, temperature)
+        heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
+        real = tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
+        return cls(tf.constant(min(top_n, 2**31 - 1), tf.int32), *real)
+
+
+def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
+    """Draw one id a row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
+    top_n, top_p, temperature = cuts
     vocab_size = logits.shape[-1]
     cut = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
     values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
@@ -64,9 +81,7 @@ def generate(
     state: Sequence[State],
     position: Tensor,
     length: Tensor,
-    top_n: Tensor,
-    top_p: Tensor,
-    temperature: Tensor,
+    cuts: Cuts,
     seed: Tensor,
 ) -> tuple[Tensor, list[State]]:
     """Generate `length` characters: the last characters read [B] and the states before them -> ids [length, B], states.
@@ -82,7 +97,7 @@ def generate(
         outputs, state = step(model, table, ids, state)
         place = tf.stack([seed, tf.cast(position + t, tf.int64)])
         uniform = tf.random.stateless_uniform(tf.shape(ids), place, alg="philox")
-        ids = choose(logits_layer(outputs), uniform, top_n, top_p, temperature)
+        ids = choose(logits_layer(outputs), uniform, cuts)
         return t + 1, ids, state, out.write(t, ids)
 
     out = tf.TensorArray(tf.int32, length, element_shape=ids.shape)
@@ -113,7 +128,7 @@ class Sampler:
         self._generate = tf.function(
             lambda *arguments: generate(self.model, *arguments),
             autograph=False,
-            input_signature=[ids, states, whole, whole, whole, real, real, tf.TensorSpec([], tf.int64)],
+            input_signature=[ids, states, whole, whole, Cuts(whole, real, real), tf.TensorSpec([], tf.int64)],
         )
         self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
 
@@ -147,7 +162,7 @@ class Sampler:
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
         logits = tf.math.log(probabilities[None])
-        chosen = choose(logits, tf.constant(uniform), *self._cuts(top_n, top_p, temperature))
+        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature))
         return self.vocabulary.decode(chosen.numpy(), "surrogateescape"), after
 
     def probabilities(
@@ -180,7 +195,7 @@ class Sampler:
         unknown is "skip". A model of bytes generates `length` bytes; errors: what becomes of those that are no UTF-8, as in
         `bytes.decode`.
         """
-        cuts = self._cuts(top_n, top_p, temperature)
+        cuts = Cuts.of(top_n, top_p, temperature)
         if not 1 <= length < 2**31:
             raise ConfigError(f"length must be at least 1 and below 2**31, got {length}")
         if chunk < 1:
@@ -192,13 +207,13 @@ class Sampler:
         return self._chunks(begin, length, chunk, cuts, seed, errors)
 
     def _chunks(
-        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: tuple[Tensor, ...], seed: int, errors: str
+        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: Cuts, seed: int, errors: str
     ) -> Iterator[list[str]]:
         decoders = [self.vocabulary.decoder(errors) for _ in range(self.batch_size)]
         state = self._read(tf.constant(np.tile(ids[:-1], (self.batch_size, 1))), self.initial_state())
         last = tf.fill([self.batch_size], int(ids[-1]))
         for position in range(0, length, chunk):
-            written, state = self._generate(last, state, position, min(chunk, length - position), *cuts, seed)
+            written, state = self._generate(last, state, position, min(chunk, length - position), cuts, seed)
             last = written[-1]
             pieces = [decode(column) for decode, column in zip(decoders, written.numpy().T, strict=True)]
             ends = [decode([]) for decode in decoders] if position + chunk >= length else [""] * len(pieces)
@@ -216,13 +231,6 @@ class Sampler:
             return shown, np.zeros(len(ids), np.float32)
         nats, _ = character_losses(self.model, tf.constant(ids[None].astype(np.int32)), zero_state(self.config, 1))
         return shown, np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
-
-    def _cuts(self, top_n: int, top_p: float, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The settings of `choose` as tensors that hold them; raises ConfigError for what makes no sense."""
-        check_cuts(top_n, top_p, temperature)
-        heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
-        whole = tf.constant(min(top_n, len(self.vocabulary)), tf.int32)
-        return whole, tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
 
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = step(self.model, input_table(self.model), ids, state)

@@ -346,7 +346,7 @@ def test_a_page_of_bytes_writes_text(browser, tmp_path):
 
 @needs_browser
 def test_a_draw_keeps_to_the_same_cuts_as_the_package(browser, web_page):
-    from charrnn_tf.sampling import choose
+    from charrnn_tf.sampling import Cuts, choose
 
     opened(browser, web_page)
     draw = np.random.default_rng(5)
@@ -363,10 +363,7 @@ def test_a_draw_keeps_to_the_same_cuts_as_the_package(browser, web_page):
         cuts = {"topN": top_n, "topP": top_p, "temperature": temperature}
         script = "return arguments[1].map((u) => choose(Float32Array.from(arguments[0]), u, arguments[2]))"
         found = browser.execute_script(script, logits.tolist(), uniform.tolist(), cuts)
-        expected = choose(
-            tf.tile(logits[None], (40, 1)), tf.constant(uniform), tf.constant(top_n), tf.constant(top_p, tf.float32),
-            tf.constant(temperature, tf.float32),
-        )  # fmt: skip
+        expected = choose(tf.tile(logits[None], (40, 1)), tf.constant(uniform), Cuts.of(top_n, top_p, temperature))
         assert found == expected.numpy().tolist()
 
 

@@ -20,7 +20,7 @@ from charrnn_tf.config import CELLS
 from charrnn_tf.errors import ConfigError, TextError
 from charrnn_tf.evaluation import Evaluator
 from charrnn_tf.model import recurrent_layers, zero_state
-from charrnn_tf.sampling import choose, read_prime, start_id
+from charrnn_tf.sampling import Cuts, choose, read_prime, start_id
 
 EVENLY = (np.arange(1000) + 0.5) / 1000  # of [0, 1): an id of probability p is drawn 1000 p times, one more or less
 LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest number below 1
@@ -29,8 +29,7 @@ LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest number below 1
 def draw(logits, uniform=EVENLY, top_n=0, top_p=1.0, temperature=1.0):
     """The ids that so many uniform numbers draw from the same logits."""
     rows = np.tile(np.asarray(logits, np.float32), (len(uniform), 1))
-    real = [tf.constant(value, tf.float32) for value in (top_p, temperature)]
-    return choose(tf.constant(rows), tf.constant(uniform, tf.float32), tf.constant(top_n), *real).numpy()
+    return choose(tf.constant(rows), tf.constant(uniform, tf.float32), Cuts.of(top_n, top_p, temperature)).numpy()
 
 
 def shares(ids, vocab_size):
@@ -64,8 +63,7 @@ def test_the_uniform_number_is_a_place_among_the_likeliest_first():
 
 def test_each_row_has_its_own_logits_and_number():
     logits = tf.constant([[9.0, 0.0, 0.0], [0.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
-    one = tf.constant(1.0)
-    assert list(choose(logits, tf.constant([0.5, 0.5, 0.99]), tf.constant(0), one, one).numpy()) == [0, 2, 2]
+    assert list(choose(logits, tf.constant([0.5, 0.5, 0.99]), Cuts.of()).numpy()) == [0, 2, 2]
 
 
 @pytest.mark.parametrize(("top_n", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.9), (2, 0.5)])
@@ -330,12 +328,12 @@ def test_probabilities_are_those_of_keras(trained, cell):
 
 
 def test_a_chain_of_steps_writes_the_sampler_s_text(sampler):
-    seed, settings = 6, (tf.constant(5), tf.constant(1.0), tf.constant(0.8))
+    seed, cuts = 6, Cuts.of(5, 1.0, 0.8)
     character, state, text = "T", None, "T"
     for place in range(40):
         probabilities, state = sampler.probabilities(character, state)
         uniform = tf.random.stateless_uniform([1], tf.constant([seed, place], tf.int64), alg="philox")
-        character = sampler.vocabulary.decode(choose(tf.math.log(probabilities[None]), uniform, *settings).numpy())
+        character = sampler.vocabulary.decode(choose(tf.math.log(probabilities[None]), uniform, cuts).numpy())
         text += character
     assert text == sampler.sample("T", 40, top_n=5, temperature=0.8, seed=seed)
 
