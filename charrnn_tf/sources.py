@@ -12,7 +12,6 @@ import glob
 import gzip
 import lzma
 import os
-import shutil
 import sys
 import tempfile
 import zlib
@@ -151,7 +150,7 @@ class Text:
         if file == STANDARD_INPUT:
             if self._standard_input is None:  # kept, since it can be read only once
                 self._standard_input = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (open as long as the text)
-                shutil.copyfileobj(sys.stdin.buffer, self._standard_input, BLOCK_BYTES)
+                self._copy_standard_input(self._standard_input)
             self._standard_input.seek(0)
             yield self._standard_input, self._standard_input
             return
@@ -163,6 +162,18 @@ class Text:
             unpack = _unpack(file)
             with unpack(raw) if unpack else nullcontext(raw) as stream:
                 yield stream, raw
+
+    def _copy_standard_input(self, copy: IO[bytes]) -> None:
+        """As much of it as `limit_chars` characters can have, and a byte order mark before them."""
+        if sys.stdin is None:
+            raise TextError("standard input is closed")
+        left = sys.maxsize if self.limit_chars is None else 4 * self.limit_chars + len(codecs.BOM_UTF8)
+        try:
+            while block := sys.stdin.buffer.read(min(BLOCK_BYTES, left)):
+                copy.write(block)
+                left -= len(block)
+        except OSError as error:
+            raise TextError(f"can't keep standard input in {tempfile.gettempdir()!r}: {reason(error)}") from error
 
 
 def _unpack(file: str) -> Callable[[Any], Any] | None:

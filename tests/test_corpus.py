@@ -8,6 +8,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -288,6 +289,46 @@ def test_standard_input_serves_both_passes(feed, monkeypatch, block_bytes):
 def test_standard_input_stands_beside_files(feed, write):
     feed(b"middle")
     assert load_text(write("first", "1.txt"), "-", write("last", "2.txt")) == "first\nmiddle\nlast"
+
+
+class Endless(io.RawIOBase):
+    """Gives the same bytes again and again, and counts them."""
+
+    def __init__(self, content):
+        self._content = content
+        self.given = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        for n in range(len(buffer)):
+            buffer[n] = self._content[(self.given + n) % len(self._content)]
+        self.given += len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+@pytest.mark.parametrize("content", ["a", "aé€😀", "😀"])
+def test_of_a_standard_input_without_end_only_the_beginning_is_read(monkeypatch, content, limit):
+    endless = Endless(content.encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(endless, 16), encoding="ascii"))
+    assert load_text("-", limit_chars=limit) == (content * limit)[:limit]
+    assert endless.given <= 4 * limit + 3 + 16
+
+
+def test_a_byte_order_mark_of_standard_input_does_not_count(feed):
+    feed("\ufeff😀😀😀😀".encode())
+    assert load_text("-", limit_chars=3) == "😀😀😀"
+
+
+def test_standard_input_that_is_closed_or_breaks_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert message_of(["-"]) == "standard input is closed"
+    broken = Endless(b"a")
+    broken.readinto = lambda buffer: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(broken), encoding="ascii"))
+    assert re.fullmatch(r"can't keep standard input in '.*': input/output error", message_of(["-"]))
 
 
 def test_standard_input_twice_is_refused(feed):
