@@ -8,7 +8,6 @@ keras_files    `.keras` and `.weights.h5` of a stacked LSTM or GRU with a dense 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from . import keras_files, tf1_files, torch_files
@@ -17,7 +16,7 @@ from .corpus import TextRecord
 from .errors import CharRNNError, CheckpointError, ConfigError, reason
 from .files import open_file
 from .foreign import Foreign, put
-from .record import Record, list_checkpoints, warn
+from .record import Record, holds_run, warn
 from .rundir import RunDirectory
 from .steps import RunState
 from .vocabulary import Vocabulary
@@ -31,7 +30,7 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
     vocabulary: of files that don't hold one. Raises ConfigError for a file of no known kind, without a vocabulary, or whose
     weights don't fit it, CheckpointError for a folder that holds a run.
     """
-    if os.path.isdir(directory) and list_checkpoints(directory):
+    if holds_run(directory):
         raise CheckpointError(f"{str(directory)!r} holds a run already. Use another --checkpoint-dir.")
     if not tf1_files.can_read(path):  # its prefix is no file
         try:

@@ -77,10 +77,15 @@ def list_checkpoints(directory: str | Path) -> list[Path]:
     return sorted(kept + aside, key=iteration)
 
 
+def holds_run(directory: str | Path) -> bool:
+    """Whether a folder has checkpoints, metrics.csv or TensorFlow's index."""
+    signs = [os.path.join(directory, name) for name in (METRICS, INDEX)]
+    return any(map(os.path.exists, signs)) or (os.path.isdir(directory) and bool(list_checkpoints(directory)))
+
+
 def check_empty(directory: str | Path) -> None:
     """Raise CheckpointError where a folder holds a run."""
-    signs = [os.path.join(directory, name) for name in (METRICS, INDEX)]
-    if any(map(os.path.exists, signs)) or (os.path.isdir(directory) and list_checkpoints(directory)):
+    if holds_run(directory):
         raise CheckpointError(
             f"{str(directory)!r} holds a run already. Use --resume to go on with it, --overwrite to replace it, or another "
             "--checkpoint-dir."

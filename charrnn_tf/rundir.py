@@ -113,16 +113,18 @@ class RunDirectory:
     def save(self, saved: Record, variables: dict[str, Any]) -> Path:
         """Write a checkpoint, all rows before it being on the disk, and remove what need not be kept.
 
-        A folder that was removed meanwhile is made again, with metrics.csv.
+        A folder that was removed or emptied meanwhile is made again, with metrics.csv.
         """
-        if self._metrics and identity(self.path / LOCK) != self._locked_file:
-            warn(f"{str(self.path)!r} was removed while the run writes to it, and is made again.")
-            self._lock.release(force=True)
-            self._acquire()
-            self._metrics.write_anew()
-            self.records = {path: left for path, left in self.records.items() if path.exists()}
         if self._metrics:
+            lock_is_gone = identity(self.path / LOCK) != self._locked_file
+            if lock_is_gone:
+                self._lock.release(force=True)
+                self._acquire()
+            if lock_is_gone or not (self.path / METRICS).exists():
+                warn(f"{str(self.path)!r} was removed or emptied while the run writes to it, and is made again.")
+                self._metrics.write_anew()
             self._metrics.to_disk()
+        self.records = {path: left for path, left in self.records.items() if path.exists()}
         path = checkpoint.write(self.path, saved, variables)
         self.records[path] = read_record(path)  # as the disk has it: a loss that is no number is None there
         with self._errors():
@@ -136,8 +138,9 @@ class RunDirectory:
         kept = {*regular[-self._keep :], paths[-1], record.best(self.records)}
         doomed = [path for path in paths if path not in kept]
         for path in doomed:
-            del self.records[path]
-            checkpoint.remove(path)
+            with suppress(PermissionError):  # on Windows while somebody reads it: the next save tries again
+                checkpoint.remove(path)
+                del self.records[path]
         if doomed:
             checkpoint.write_index(self.path)
 

@@ -159,11 +159,25 @@ def test_the_folder_is_removed_under_the_run(text, tmp_path):
     if process.returncode:  # it was removed in the middle of a save
         assert str(folder) in error_line(err)
         return
-    assert "was removed while the run writes to it" in err
+    assert "was removed or emptied while the run writes to it" in err
     assert Path(out.strip()).name == "i1500_l16"
     assert read_record(out.strip()).step == 1500
     run("train", text, *SETTINGS, "--max-steps", "1500", "--checkpoint-dir", tmp_path / "whole")
     assert rows(folder) == rows(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_the_folder_is_emptied_under_the_run(tmp_path):
+    folder = tmp_path / "run"
+    emptied = trainer(folder, small(40))
+    for row in emptied.run():
+        if row.step == 30:
+            for path in folder.glob("[!.]*"):  # as `rm -r run/*` does: the lock stays
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    list(trainer(tmp_path / "whole", small(40)).run())
+    assert rows(folder) == rows(tmp_path / "whole")
+    assert all(path.exists() for path in emptied.directory.records)
+    assert {path.name for path in emptied.directory.records} == {"i30_l8", "i35_l8", "i40_l8"}
 
 
 # ---- damaged checkpoints

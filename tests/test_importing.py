@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,7 +24,7 @@ from charrnn_tf.config import CELLS
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.importing import import_model
 from charrnn_tf.model import forward, zero_state
-from charrnn_tf.record import latest_checkpoint, read_record
+from charrnn_tf.record import latest_checkpoint, list_checkpoints, read_record
 from charrnn_tf.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -516,3 +517,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(keras_file):
     assert result.exit_code == 1
     assert "holds a run already" in result.stderr
     assert {path: path.stat().st_mtime_ns for path in Path("checkpoints").rglob("*")} == before
+    for path in list_checkpoints("checkpoints"):
+        shutil.rmtree(path)
+    result = CliRunner().invoke(cli, ["import", keras_file, "--text", "text.txt"])
+    assert result.stderr == "Error: 'checkpoints' holds a run already. Use another --checkpoint-dir.\n"
