@@ -107,14 +107,12 @@ def train(
     if preset is not None:
         settings.check_preset(preset)
     file.pop("preset", None)
+    asked = settings.resolve(preset or "default", file, given)
     chosen: dict[str, Any] = {}
     if resume:
-        asked = settings.resolve(preset, file, given) if preset else {**file, **given}
         trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED, Reading(quiet))
     else:
-        preset = preset or "default"
-        asked = settings.resolve(preset, file, given)
-        by_rule = preset == "default"
+        by_rule = preset in (None, "default")
         trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule, Reading(quiet))
     budget_given = resume or any(asked.get(budget) for budget in settings.BUDGETS)
     _run(trainer, checkpoint_dir, quiet, chosen, budget_given, tensorboard)
@@ -523,9 +521,11 @@ def benchmark(compare: bool, as_json: bool) -> None:
 
 
 def main() -> None:
-    """The console script: UTF-8 on standard output whatever the locale."""
+    """The console script: UTF-8 on standard output whatever the locale, and bytes that are none as they are."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
     cli()
 
 

@@ -203,7 +203,8 @@ def resume(
 
 def resuming(directory: str, text: TextRecord) -> str:
     """The command that goes on with a run."""
-    again = " -" if STANDARD_INPUT in [source.path for source in text.sources] else ""
+    paths = [source.path for source in text.sources]
+    again = "".join(f" {shlex.quote(path)}" for path in paths) if STANDARD_INPUT in paths else ""
     elsewhere = "" if directory == "checkpoints" else f" --checkpoint-dir {shlex.quote(directory)}"
     return f"charrnn-tf train{again} --resume{elsewhere}"
 

@@ -59,9 +59,9 @@ class Pace:
     @contextmanager
     def training(self, steps: int) -> Iterator[None]:
         """Times a call of so many steps."""
-        begin = time.monotonic()
+        begin = time.perf_counter()
         yield
-        seconds = time.monotonic() - begin
+        seconds = time.perf_counter() - begin
         self._step_seconds = seconds / steps
         self._quickest = sorted([*self._quickest, self._step_seconds])[:2]
         self._row_steps += steps
@@ -70,23 +70,23 @@ class Pace:
     @contextmanager
     def validating(self) -> Iterator[None]:
         """Times a validation."""
-        begin = time.monotonic()
+        begin = time.perf_counter()
         yield
-        self._validation_seconds = time.monotonic() - begin
+        self._validation_seconds = time.perf_counter() - begin
 
     @contextmanager
     def saving(self) -> Iterator[None]:
         """Times a save."""
-        begin = time.monotonic()
+        begin = time.perf_counter()
         yield
-        self._saving_seconds = time.monotonic() - begin
+        self._saving_seconds = time.perf_counter() - begin
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
         """Times the samples of a step."""
-        begin = time.monotonic()
+        begin = time.perf_counter()
         yield
-        self._sampling_seconds = time.monotonic() - begin
+        self._sampling_seconds = time.perf_counter() - begin
 
     def new_row(self) -> None:
         """Begin to count anew."""

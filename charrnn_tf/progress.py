@@ -65,10 +65,11 @@ class TrainDisplay:
         parameters = model.count_params()
         characters = trainer.text.characters
         files = len(trainer.text.sources)
+        held_out, validating = trainer.held_out, trainer.validation_characters
         self.say(
             f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
-            f"{trainer.model_config.vocab_size:,} in the vocabulary; the last "
-            f"{trainer.validation_characters:,} are for validation."
+            f"{trainer.model_config.vocab_size:,} in the vocabulary; the last {held_out:,} are for validation"
+            f"{f', which reads {validating:,} of them' if validating < held_out else ''}."
         )
         if not trainer.model_config.embedding_size:
             self.say(f"  {'one-hot':<12} {'':<12} {trainer.model_config.vocab_size:>7} {0:>11,}")

@@ -88,6 +88,7 @@ class Trainer:
         self.text = text or TextRecord((), "", len(ids))
         self.init_from = str(init_from) if init_from else None
         training, self._validation = _hold_out(ids, train_config)
+        self.held_out = len(ids) - len(training)  # characters that are not trained on
         self.streams = Streams(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch
         self.replicas = replicas
@@ -154,6 +155,8 @@ class Trainer:
             notes.append("All steps of this run are done. To go on, give a larger --max-steps or --epochs.")
         elif self.step and self._ended_early:
             notes.append("This run has ended early. To go on, give a larger --patience, or 0.")
+        elif self.step and self.config.max_seconds and self.seconds >= self.config.max_seconds:
+            notes.append("The time of this run is over. To go on, give a larger --max-seconds, or --max-steps or --epochs.")
         return notes
 
     @property
@@ -204,9 +207,10 @@ class Trainer:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether of the latest `patience` validations none was better than the best."""
-        best = self.directory.best
-        return bool(self.config.patience and best and self.step - best.step >= self.config.patience * self._validate_every)
+        """Whether of the latest `patience` validations none was better than the best; one between two intervals, at the end
+        of a budget, does not count."""
+        best, interval = self.directory.best, self._validate_every
+        return best is not None and 0 < self.config.patience <= self.step // interval - best.step // interval
 
     def _repr_html_(self) -> str | None:
         """For notebooks: the losses so far as a picture."""

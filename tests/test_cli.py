@@ -168,10 +168,20 @@ def test_the_console_script_is_this_command():
 
 
 @pytest.mark.slow
+def test_of_a_long_held_out_part_train_says_how_much_is_read(empty, monkeypatch):
+    monkeypatch.setattr("charrnn_tf.training.VALIDATION_LIMIT", 10)
+    result = call("train", "text.txt", *TINY, "--max-steps", 1)
+    assert f"the last {int(len(TEXT) * 0.1):,} are for validation, which reads 10 of them.\n" in result.stderr
+
+
+@pytest.mark.slow
 def test_train_prints_the_last_checkpoint_and_shows_progress_on_standard_error(empty):
     result = call("train", "text.txt", *TINY, "--max-steps", 6)
     assert (result.exit_code, result.stdout) == (0, "checkpoints/i6_l8\n")
-    assert f"Text: {len(TEXT):,} characters, {len(set(TEXT))} in the vocabulary" in result.stderr
+    held_out = int(len(TEXT) * 0.1)
+    assert (
+        f"Text: {len(TEXT):,} characters, {len(set(TEXT))} in the vocabulary; the last {held_out:,} are for validation.\n"
+    ) in result.stderr
     for word in ("Model: ", "Device: ", "Steps: ", "6 in all", "Checkpoints: ", "MB", "Expected to end after"):
         assert word in result.stderr
     assert re.findall(r"^step +(\d+)  epoch .*  loss \d\.\d{4}", result.stderr, re.M) == ["2", "4", "6"]
@@ -429,6 +439,14 @@ def test_resume_accepts_the_preset_repeated(empty):
     arguments = ("--preset", "notebook-tf1", "--hidden-size", 8, "--batch-size", 2)
     succeed("train", "text.txt", *arguments, "--max-steps", 2)
     assert succeed("train", "text.txt", *arguments, "--max-steps", 3, "--resume") == "checkpoints/i3_l8\n"
+
+
+@pytest.mark.slow
+def test_a_budget_among_the_flags_replaces_the_file_s_on_resume(copy):
+    Path("run.toml").write_text("epochs = 50\n", encoding="utf-8")
+    assert succeed("train", "--resume", "--config", "run.toml", "--max-steps", 9) == "checkpoints/i9_l8\n"
+    train = read_record("checkpoints/i9_l8").train
+    assert (train.max_steps, train.epochs, train.max_seconds) == (9, None, None)
 
 
 @pytest.mark.slow
@@ -773,6 +791,19 @@ def test_interactive_answers_line_by_line():
     assert "Error: characters the model never saw: '☃' (U+2603)" in result.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("reading")
+def test_interactive_says_of_bytes_that_are_no_utf8_that_they_are_unknown():
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(
+        [sys.executable, "-m", "charrnn_tf", "sample", "--interactive", "--length", "5", "--seed", "5"],
+        input=b"\xff\nThe\n", capture_output=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert b"Error: characters the model never saw: " in done.stderr
+    assert done.stdout.startswith(b"The")
+
+
 @pytest.mark.usefixtures("reading")
 def test_interactive_takes_a_last_line_without_a_newline():
     expected = succeed("sample", "--prime", "and", "--length", 20, "--seed", 5)
@@ -871,6 +902,7 @@ def test_export_to_a_folder_that_is_not_there_is_one_line(copy, kind, name):
         ("checkpoints", ["a.txt"], "charrnn-tf train --resume"),
         ("my run", [], "charrnn-tf train --resume --checkpoint-dir 'my run'"),
         ("checkpoints", ["-"], "charrnn-tf train - --resume"),
+        ("checkpoints", ["/my a.txt", "-"], "charrnn-tf train '/my a.txt' - --resume"),
     ],
 )
 def test_what_goes_on_with_a_run(folder, sources, command):

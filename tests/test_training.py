@@ -195,7 +195,7 @@ def test_a_budget_in_seconds_holds_for_everything(tmp_path):
 def test_a_machine_that_stalls_in_one_call_does_not_end_a_run_long_before_its_time(monkeypatch, stalled):
     """The time of the validation to come is guessed from the calls so far: here 100 steps' worth."""
     now = [0.0]
-    monkeypatch.setattr("charrnn_tf.pace.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("charrnn_tf.pace.time.perf_counter", lambda: now[0])
     pace = Pace(TrainConfig(batch_size=2, num_steps=4), validation_characters=800)
     for call in range(6):
         with pace.training(1):
@@ -321,6 +321,23 @@ def test_a_run_ends_when_so_many_validations_in_a_row_were_no_better(tmp_path, v
     again = trainer(tmp_path, max_steps=100, validate_every=2, patience=3, resume=True)
     assert list(again.run()) == []
     assert names(tmp_path) == ["i8_l8", "i14_l8"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("step_by_step")
+def test_patience_counts_from_the_interval_of_a_best_at_the_end_of_a_budget(tmp_path, validations):
+    settings = {"validate_every": 4, "patience": 3, "log_every": 1, "save_every": 1}
+    validations(3.0, 1.0, *[2.0] * 20)
+    list(trainer(tmp_path, max_steps=6, **settings).run())
+    assert find("best", tmp_path).name == "i6_l8"
+    run = trainer(tmp_path, max_steps=100, resume=True, **settings)
+    for row in run.run():
+        if row.step == 14:
+            run.stop()  # eight steps after the best, and two validations: 8 and 12
+    run = trainer(tmp_path, max_steps=100, resume=True, **settings)
+    assert run.notes == []
+    assert [row.validation_loss for row in run.run() if row.validation_loss] == [2.0]
+    assert run.step == 16
 
 
 @pytest.mark.slow
@@ -759,6 +776,14 @@ def test_nothing_changes_on_the_machine_that_began_the_run(whole):
     folder, _ = whole
     done = "All steps of this run are done. To go on, give a larger --max-steps or --epochs."
     assert trainer(folder, resume=True, **BUSY).notes == [done]
+
+
+def test_a_run_whose_time_is_over_says_so(tmp_path):
+    list(trainer(tmp_path, max_seconds=100.0, started=time.monotonic() - 99).run())
+    over = trainer(tmp_path, max_seconds=100.0, resume=True, started=time.monotonic() - 99)
+    assert over.notes == ["The time of this run is over. To go on, give a larger --max-seconds, or --max-steps or --epochs."]
+    assert list(over.run()) == []
+    assert trainer(tmp_path, max_seconds=10_000.0, resume=True).notes == []
 
 
 # Memory
