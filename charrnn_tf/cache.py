@@ -112,11 +112,6 @@ def write(name: str | None, dtype: Any, blocks: Iterator[Ids], text: dict[str, A
         ) from error
 
 
-def size_of(entry: Path) -> int:
-    """Bytes on disk of an entry."""
-    return sum(file.stat().st_size for file in entry.iterdir())
-
-
 def _write_blocks(file: IO[bytes], dtype: Any, blocks: Iterator[Ids]) -> tuple[int, str]:
     """How many ids were written, and their sum."""
     digest, count = hashlib.sha256(), 0

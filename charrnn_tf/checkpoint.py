@@ -72,7 +72,7 @@ def why(error: Exception) -> str:
     """What was wrong; of what TensorFlow says the part that a person can use: `...; No space left on device [Op:SaveV2]`."""
     if isinstance(error, tf.errors.OpError):
         return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
-    return reason(error) if isinstance(error, OSError) else str(error)
+    return reason(error)
 
 
 def write_index(directory: Path) -> None:

@@ -21,6 +21,7 @@ from . import estimate, events, launch, plots, runtime
 from .config import PRESETS
 from .corpus import check_length, load_corpus
 from .errors import TextError
+from .files import size_of
 from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
 from .output import Reading, open_output, write_samples
 from .record import CONFIG, find_record, iteration, list_checkpoints, read_found, read_records
@@ -436,7 +437,7 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
     for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):
         try:
             date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
-            size = sum(file.stat().st_size for file in path.iterdir())
+            size = size_of(path)
         except FileNotFoundError:  # a run that trains has removed it meanwhile
             continue
         losses = {"train_loss": record.train_loss, "validation_loss": record.validation_loss}
@@ -527,7 +528,3 @@ def main() -> None:
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="surrogateescape")
     cli()
-
-
-if __name__ == "__main__":
-    main()

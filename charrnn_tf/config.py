@@ -279,8 +279,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         with open_file(path) as file:
             settings = tomllib.load(file)
     except (OSError, ValueError) as error:
-        why = reason(error) if isinstance(error, OSError) else error
-        raise ConfigError(f"can't read the settings in {str(path)!r}: {why}") from error
+        raise ConfigError(f"can't read the settings in {str(path)!r}: {reason(error)}") from error
     names = {*SETTINGS, "preset"}
     for name in settings:
         if name not in names:

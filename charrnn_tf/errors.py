@@ -40,6 +40,6 @@ def describe_character(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
 
-def reason(error: OSError) -> str:
-    """What the operating system says, in the words of a sentence: `permission denied`."""
-    return (error.strerror or str(error)).lower()
+def reason(error: Exception) -> str:
+    """What an error says; of one of the operating system's in the words of a sentence: `permission denied`."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

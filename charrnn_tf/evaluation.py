@@ -137,15 +137,10 @@ class Evaluator:
         totals, after = [], []
         for n in range(shards):
             part = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), (window, weight, state))
-            total, new = _weighted_nats(self.model, part[0], part[1], part[2])
-            totals.append(total)
+            nats, new = character_losses(self.model, part[0], part[2], engine=Engine(cudnn=gpus() > 0))
+            totals.append(tf.reduce_sum(nats * tf.transpose(part[1])))
             after.append(new)
         return tf.add_n(totals), tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
-
-
-def _weighted_nats(model: keras.Model, window: Tensor, weight: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
-    nats, state = character_losses(model, window, state, engine=Engine(cudnn=gpus() > 0))
-    return tf.reduce_sum(nats * tf.transpose(weight)), state
 
 
 def _streams(targets: int, most: int) -> Streams:

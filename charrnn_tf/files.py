@@ -69,6 +69,11 @@ def without_waiting(path: str, flags: int) -> int:
     return descriptor
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of a folder's files."""
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
 def sha256(file: Path) -> str:
     """The sum of a file's bytes, in hexadecimal."""
     with open(file, "rb") as stream:

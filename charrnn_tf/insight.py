@@ -173,9 +173,7 @@ def correlations(cells: Floats, text: str) -> Floats:
     return np.where(spread > 1e-9, (a.T @ b) / np.maximum(spread, 1e-9), 0.0).astype(np.float32)
 
 
-def looks_back(
-    model: keras.Model, config: ModelConfig, read: Trace, back: int = BACK, progress: Progress = lambda done, total: None
-) -> Floats:
+def looks_back(model: keras.Model, read: Trace, back: int = BACK, progress: Progress = lambda done, total: None) -> Floats:
     """How much each character's prediction hung on those before it, [N - 1, back].
 
     Row n tells of the prediction of character n + 1, column d of character n - d: the length of the gradient of the

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +62,14 @@ def begin(
     from .training import Trainer
 
     shown = ", ".join(map(repr, text)) or "the built-in corpus"
-    with _named(f"{shown} (--limit-chars {train_config.limit_chars})" if train_config.limit_chars else shown):
+    try:
         trainer = Trainer(
             model_config, train_config, corpus.vocabulary, corpus.ids, directory,
             overwrite=overwrite, init_from=initial and initial[0], started=started, text=corpus.text, replicas=replicas,
         )  # fmt: skip
+    except TextError as error:
+        limit = f" (--limit-chars {train_config.limit_chars})" if train_config.limit_chars else ""
+        raise TextError(f"{shown}{limit}: {error}") from error
     return trainer, chosen
 
 
@@ -112,15 +114,6 @@ def held_out(record: Record, text: str | None) -> Ids | None:
     return corpus.ids[begin : begin + HELD_OUT]
 
 
-@contextmanager
-def _named(title: str) -> Iterator[None]:
-    """Begin what is said of a text with its name."""
-    try:
-        yield
-    except TextError as error:
-        raise TextError(f"{title}: {error}") from error
-
-
 def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], model: ModelConfig | None) -> dict[str, Any]:
     """What the recipe sets beyond what is asked for; a model that there is already keeps its shape and dropout."""
     budget = train_config.with_budget(characters)
@@ -134,8 +127,9 @@ def _choose(train_config: TrainConfig, characters: int, asked: dict[str, Any], m
 
 
 def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_settings: dict[str, Any]) -> tuple[Path, Record]:
-    """The path and the record of the checkpoint to begin with; of its model's shape only dropout may change."""
-    path, record = _initial(init_from)
+    """The checkpoint that a path of its own or of a run's folder means; of its model's shape only dropout may change."""
+    path = Path(init_from)
+    path, record = find_record(path) if os.path.isfile(path / CONFIG) else find_record("latest", path)
     for name, value in model_settings.items():
         if name not in ("dropout", "init") and value != getattr(record.model, name):
             raise ConfigError(
@@ -146,14 +140,7 @@ def _initial_checkpoint(init_from: str, train_config: TrainConfig, model_setting
         if getattr(train_config, name) not in (getattr(TrainConfig, name), getattr(record.train, name)):
             raise ConfigError(f"{_option(name)} contradicts --init-from, which brings its own vocabulary. Leave it out.")
     dropout = float(model_settings.get("dropout", record.model.dropout))
-    return path, dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
-
-
-def _initial(init_from: str) -> tuple[Path, Record]:
-    """The checkpoint that a path of a checkpoint or of a run's folder means, and its record."""
-    path = Path(init_from)
-    path, record = find_record(path) if os.path.isfile(path / CONFIG) else find_record("latest", path)
-    return path.resolve(), record
+    return path.resolve(), dataclasses.replace(record, model=dataclasses.replace(record.model, dropout=dropout))
 
 
 def resume(

@@ -72,12 +72,17 @@ def _apart(factor: Tensor) -> Tensor:
 class _Recurrent:
     """What LSTM and GRU share: weights as tensors, and Keras's inner loop in terms of `project` and `scan`.
 
-    precision: of products, see `product`; all else keeps the weights' type, but that gradients of gates pass from a loop to
-    the products before it rounded to `precision` already.
+    A cell adds `scan`, all steps in order: [T, B, G] and the state before -> hidden states [T, B, H] and the state after;
+    `step`, the same of one step without a loop: [B, G] -> [B, H]; and `_input_bias`. Methods take a precision of products,
+    see `product`; all else keeps the weights' type, but that gradients of gates pass from a loop to the products before it
+    rounded to it already.
     """
 
     units: int
     cell: Any
+    scan: Any
+    step: Any
+    _input_bias: Any
 
     def project(self, inputs: Tensor, precision: tf.DType | None = None) -> Tensor:
         """Inputs by kernel plus bias, [..., F] -> [..., G], where G is H times the number of gates."""
@@ -89,22 +94,11 @@ class _Recurrent:
         """Products with the kernel plus the inputs' bias, [..., G]; rows of the kernel are those of one-hot inputs."""
         return products + self._input_bias()
 
-    def scan(self, projected: Tensor, state: State, precision: tf.DType | None = None) -> tuple[Tensor, State]:
-        """All steps in order: [T, B, G] and the state before -> hidden states [T, B, H] and the state after."""
-        raise NotImplementedError
-
     def keras_scan(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """`project` and `scan` by Keras's own loop: [T, B, F] and the state before -> [T, B, H] and the state after."""
         sequences = tf.transpose(inputs, (1, 0, 2))
         _, outputs, after = super().inner_loop(sequences, list(state), None)  # type: ignore[misc]
         return tf.transpose(outputs, (1, 0, 2)), tuple(after)
-
-    def step(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
-        """One step, as in `scan` but without a loop: [B, G] and the state before -> hidden state [B, H], state after."""
-        raise NotImplementedError
-
-    def _input_bias(self) -> Tensor:
-        raise NotImplementedError
 
     def _as_keras_derived_it(self, mask: Tensor) -> bool:
         """Whether the layer is set up in a way that only Keras's own loop serves."""

@@ -107,8 +107,7 @@ def read_rows(path: str | Path) -> list[Row]:
                 raise ValueError(f"its first line is not {','.join(COLUMNS)}")
             return [_row(cells) for cells in reader]
     except (OSError, ValueError, csv.Error) as error:
-        why = reason(error) if isinstance(error, OSError) else error
-        raise CheckpointError(f"can't read {str(path)!r}: {why}") from error
+        raise CheckpointError(f"can't read {str(path)!r}: {reason(error)}") from error
 
 
 def _cells(row: Row) -> list[str]:

@@ -65,19 +65,16 @@ def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
         model.get_layer("embedding").set_weights([draw.normal(size=shape) if normal else uniform(0.05, shape)])
     for layer in recurrent_layers(model):
         kernel, recurrent, bias = (weight.shape for weight in layer.get_weights())
+        ones = np.zeros(bias)
+        if config.cell == "lstm":
+            ones[H : 2 * H] = 1
+        elif config.init == "tf1":
+            ones[0, : 2 * H] = 1
         if config.init == "keras":
-            ones = np.zeros(bias)
-            if config.cell == "lstm":
-                ones[H : 2 * H] = 1
             glorot = keras.initializers.GlorotUniform(seeded())(kernel)
             layer.set_weights([glorot, keras.initializers.Orthogonal(seed=seeded())(recurrent), ones])
         elif config.init == "tf1":
             limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
-            ones = np.zeros(bias)
-            if config.cell == "lstm":
-                ones[H : 2 * H] = 1
-            else:
-                ones[0, : 2 * H] = 1
             layer.set_weights([uniform(limit, kernel), uniform(limit, recurrent), ones])
         else:
             second = uniform(bound, bias) if config.cell == "lstm" else 0

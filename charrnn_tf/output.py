@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cache import size_of
 from .corpus import Corpus, Progress
-from .files import appearing, without_waiting
+from .files import appearing, size_of, without_waiting
 
 if TYPE_CHECKING:
     from .sampling import Sampler

@@ -15,7 +15,7 @@ LEAVING_SECONDS = 0.5  # from the last save to the end of the process
 SAMPLING_SECONDS = 1.5  # of a run's first sample, with what is compiled for it
 
 
-def most_steps(config: TrainConfig) -> int:
+def steps_a_call(config: TrainConfig) -> int:
     """How many steps a call of the compiled loop has at most."""
     return max(1, min(CALL_STEPS, CALL_BYTES // (4 * config.batch_size * (config.num_steps + 1))))
 
@@ -26,13 +26,11 @@ class Pace:
     def __init__(self, config: TrainConfig, validation_characters: int, shows_samples: bool = False) -> None:
         self._chars_per_step = config.batch_size * config.num_steps
         self._validation_steps = validation_characters / self._chars_per_step
-        self._most_steps = most_steps(config)
+        self._most_steps = steps_a_call(config)
         self._step_seconds = 0.0  # of the latest call; 0: none yet
         self._quickest = [math.inf, math.inf]  # seconds a step of the two quickest calls: the machine may stall in any one
         self._row_steps, self._row_seconds = 0, 0.0
-        self._validation_seconds: float | None = None
-        self._saving_seconds = 0.5
-        self._sampling_seconds = SAMPLING_SECONDS if shows_samples else 0.0
+        self._ending = {"saving": 0.5, "sampling": SAMPLING_SECONDS if shows_samples else 0.0}  # seconds by part
 
     @property
     def chars_per_second(self) -> float:
@@ -47,8 +45,7 @@ class Pace:
         """
         known = 0.0 if math.isinf(self._quickest[1]) else self._quickest[0]
         guess = 2.0 + self._validation_steps * known if self._validation_steps else 0.0
-        validation = guess if self._validation_seconds is None else self._validation_seconds
-        return validation + self._saving_seconds + self._sampling_seconds + LEAVING_SECONDS
+        return sum(({"validating": guess} | self._ending).values()) + LEAVING_SECONDS
 
     def steps(self, seconds_left: float) -> int:
         """How many steps the next call should have: few enough to answer a signal, and to end in time."""
@@ -68,25 +65,11 @@ class Pace:
         self._row_seconds += seconds
 
     @contextmanager
-    def validating(self) -> Iterator[None]:
-        """Times a validation."""
+    def ending(self, part: str) -> Iterator[None]:
+        """Times what a run also ends with: "validating", "saving", or "sampling" (all samples of a step)."""
         begin = time.perf_counter()
         yield
-        self._validation_seconds = time.perf_counter() - begin
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """Times a save."""
-        begin = time.perf_counter()
-        yield
-        self._saving_seconds = time.perf_counter() - begin
-
-    @contextmanager
-    def sampling(self) -> Iterator[None]:
-        """Times the samples of a step."""
-        begin = time.perf_counter()
-        yield
-        self._sampling_seconds = time.perf_counter() - begin
+        self._ending[part] = time.perf_counter() - begin
 
     def new_row(self) -> None:
         """Begin to count anew."""

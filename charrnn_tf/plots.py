@@ -101,11 +101,8 @@ def plot_runs(
 def names(folders: Sequence[str | Path]) -> list[str]:
     """What tells folders apart: their last parts, as many as it takes."""
     parts = [Path(os.path.abspath(folder)).parts for folder in folders]
-    for count in range(1, max(map(len, parts)) + 1):
-        found = ["/".join(each[-count:]) for each in parts]
-        if len(set(found)) == len(set(parts)):
-            return found
-    return [str(folder) for folder in folders]
+    ends = (["/".join(each[-count:]) for each in parts] for count in range(1, max(map(len, parts)) + 1))
+    return next(found for found in ends if len(set(found)) == len(set(parts)))
 
 
 def draw(runs: Sequence[Run], *, against: str = "steps", smoothing: float = SMOOTHING, look: str = "light") -> Figure:

@@ -271,14 +271,9 @@ def verify(path: Path) -> None:
         raise CheckpointError(f"{str(path / SUMS)!r} is damaged: {error}. Use another checkpoint.") from error
 
 
-def versions() -> dict[str, str]:
-    """The versions that a checkpoint is written with."""
-    packages = {name: metadata.version(name) for name in ("charrnn-tf", "tensorflow", "keras", "numpy")}
-    return {"python": platform.python_version(), **packages}
-
-
 def to_json(record: Record) -> str:
     """The text of config.json."""
+    packages = {name: metadata.version(name) for name in ("charrnn-tf", "tensorflow", "keras", "numpy")}
     data = {
         "format": FORMAT,
         "counters": {"step": record.step, "epoch": record.epoch, "seconds": record.seconds},
@@ -289,7 +284,7 @@ def to_json(record: Record) -> str:
         "text": dataclasses.asdict(record.text),
         "only_while_best": record.only_while_best,
         "init_from": record.init_from,
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **packages},
         "in_force": dict(record.in_force),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -36,7 +36,7 @@ def report(
     model, record = load_model(checkpoint)
     progress("Reading", 0, None)
     read = insight.trace(model, record.model, ids)
-    back = insight.looks_back(model, record.model, read, progress=lambda done, total: progress("Looking back", done, total))
+    back = insight.looks_back(model, read, progress=lambda done, total: progress("Looking back", done, total))
     shown = _shown(record.vocabulary)
     text = "".join(record.vocabulary.characters[n] for n in read.ids)
     found = insight.correlations(read.cells, text)
@@ -55,7 +55,7 @@ def report(
         characters=len(ids),
         rows=_some(run.rows) if run else [],
         losses=_pictures(None if run is None else lambda look: plots.draw([run], look=look)),
-        samples=list(_samples(checkpoint, record, seed, progress)),
+        samples=list(_samples(checkpoint, seed, progress)),
         features=list(insight.FEATURES),
         cells=[(_name(record, cell), found[cell].tolist(), feature) for cell, feature in chosen],
         back=_pictures(lambda look: plots.draw_distances(distances, look=look)),
@@ -114,7 +114,7 @@ def _pictures(drawn: Callable[[str], Any] | None) -> dict[str, str] | None:
     return drawn and {look: picture(plots.as_svg(drawn(look))) for look in plots.LOOKS}
 
 
-def _samples(checkpoint: str | Path, record: Record, seed: int, progress: Progress) -> Any:
+def _samples(checkpoint: str | Path, seed: int, progress: Progress) -> Any:
     sampler = Sampler.from_checkpoint(checkpoint)
     for n, temperature in enumerate(TEMPERATURES):
         progress("Sampling", n, len(TEMPERATURES))

@@ -17,7 +17,7 @@ import tensorflow as tf
 from .config import LARGEST_RATE, ModelConfig, TrainConfig
 from .layers import PLAIN, Engine, State, Tensor
 from .model import build_model, character_losses, recurrent_layers, shard, state_names, weights, zero_state
-from .pace import most_steps
+from .pace import steps_a_call
 from .replicas import ALONE, Replicas
 from .runtime import gpus, has_bfloat16
 
@@ -250,7 +250,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
     It returns early once `MOST_SKIPPED` steps in a row could not be taken.
 
-    n is at most `pace.most_steps`. XLA compiles for one shape only: for it the windows are filled up to that many.
+    n is at most `pace.steps_a_call`. XLA compiles for one shape only: for it the windows are filled up to that many.
     """
 
     replicas = run.replicas
@@ -289,7 +289,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
             variable.assign(tf.concat([variable[: rows.start], value, variable[rows.stop :]], 0))
 
-    capacity = most_steps(config) if config.xla else None
+    capacity = steps_a_call(config) if config.xla else None
     signature = (
         tf.TensorSpec([capacity, config.batch_size // replicas.count * replicas.here, config.num_steps + 1], tf.int32),
         tf.TensorSpec([], tf.int32),

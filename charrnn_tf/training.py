@@ -104,7 +104,10 @@ class Trainer:
         self.last_validation: float | None = None  # of this process
         self._begun_under: Mapping[str, Any] = {}
         if before and record:
-            self._restore(before, record)
+            checkpoint.restore(before, self.state.variables())
+            self._begun_under = record.in_force
+            self._seconds_before = record.seconds
+            self._train_loss = record.train_loss
         elif init_from:
             checkpoint.restore_weights(init_from, self.state.model)
         self.state.spread()
@@ -277,7 +280,7 @@ class Trainer:
                     final = final or exhausted
                 due = self.step > saved and bool(stopping or save_due)
                 if due or improved or (final and row):
-                    with pace.saving():
+                    with pace.ending("saving"):
                         self._save(validation_loss, only_while_best=not (due or final or self.step == saved))
                     saved = self.step
                     saved_at = time.monotonic() if due else saved_at
@@ -287,7 +290,7 @@ class Trainer:
                     and not stopping
                     and (final or self._every(self.config.sample_every))
                 ):
-                    with pace.sampling():
+                    with pace.ending("sampling"):
                         for text in self._samples():
                             display.sample(self.step, text)
                 if final or stopping:
@@ -398,7 +401,7 @@ class Trainer:
         loss, stopped = 0.0, False
         if self.replicas.is_chief:
             try:
-                with pace.validating():
+                with pace.ending("validating"):
                     loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
             except StoppedError:
                 stopped = True
@@ -440,12 +443,6 @@ class Trainer:
             in_force=in_force(),
         )
         self.directory.save(record, self.state.variables())
-
-    def _restore(self, path: Path, record: Record) -> None:
-        checkpoint.restore(path, self.state.variables())
-        self._begun_under = record.in_force
-        self._seconds_before = record.seconds
-        self._train_loss = record.train_loss
 
 
 def _hold_out(ids: Ids, config: TrainConfig) -> tuple[Ids, Ids]:

@@ -134,9 +134,7 @@ def test_looking_back_is_the_gradient_by_the_inputs(cell, embedding):
     model = build_model(config, 1, seed=3)
     ids = np.random.default_rng(1).integers(0, 9, 30)
     told = []
-    back = insight.looks_back(
-        model, config, insight.trace(model, config, ids), back=12, progress=lambda *done: told.append(done)
-    )
+    back = insight.looks_back(model, insight.trace(model, config, ids), back=12, progress=lambda *done: told.append(done))
     assert back.shape == (29, 12)
     assert told[-1] == (29, 29)
     for n in (0, 5, 11, 12, 28):
@@ -148,4 +146,4 @@ def test_looking_back_is_the_gradient_by_the_inputs(cell, embedding):
 @pytest.mark.slow
 def test_looking_back_over_a_text_shorter_than_it_looks(model):
     short = insight.trace(model[0], model[1], model[2][:3])
-    assert insight.looks_back(model[0], model[1], short).shape == (2, 2)
+    assert insight.looks_back(model[0], short).shape == (2, 2)

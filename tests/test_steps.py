@@ -14,7 +14,7 @@ from charrnn_tf.batches import Streams
 from charrnn_tf.config import ModelConfig, TrainConfig
 from charrnn_tf.layers import Engine
 from charrnn_tf.model import recurrent_layers, zero_state
-from charrnn_tf.pace import most_steps
+from charrnn_tf.pace import steps_a_call
 from charrnn_tf.steps import (
     Adam,
     RunState,
@@ -541,7 +541,7 @@ def test_with_xla_the_number_of_steps_in_a_call_changes_nothing(cell):
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_call_may_have_the_most_steps(xla):
     config = train_config(batch_size=1, num_steps=3, xla=xla)
-    most = most_steps(config)
+    most = steps_a_call(config)
     run, losses = train(model_config(), config, random_windows(config, most + 1), [most, 1])
     assert int(run.step) == int(run.loss_steps) == most + 1
     assert 0 < losses[0] / most < 4

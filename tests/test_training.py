@@ -202,7 +202,7 @@ def test_a_machine_that_stalls_in_one_call_does_not_end_a_run_long_before_its_ti
             now[0] += 3.0 if call == stalled else 0.1
         assert pace.seconds_to_finish < 15
     assert pace.seconds_to_finish == pytest.approx(2 + 100 * 0.1 + 0.5 + 0.5)
-    with pace.validating():
+    with pace.ending("validating"):
         now[0] += 7.0
     assert pace.seconds_to_finish == pytest.approx(7 + 0.5 + 0.5)
 
