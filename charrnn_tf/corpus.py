@@ -238,7 +238,7 @@ def _check(record: TextRecord, expected: TextRecord | None) -> None:
 
 
 def _count_bytes(data: bytes) -> npt.NDArray[np.int64]:
-    """How often each byte occurs, [256]: counted two at a time, which takes half the time."""
+    """How often each byte occurs, [256]: counted two at a time, which is quicker (`tests/benchmarks/parts.py`)."""
     pairs = np.bincount(np.frombuffer(data, np.uint16, len(data) // 2), minlength=1 << 16).reshape(256, 256)
     counts = pairs.sum(0) + pairs.sum(1)
     if len(data) % 2:

@@ -64,7 +64,7 @@ def _apart(factor: Tensor) -> Tensor:
     """The second factor of a product, with some columns of zeros more where its rows would collide in the cache.
 
     Rows whose length is a multiple of 512 bytes fall on few sets of it: with AVX2 alone, products of 64 x 512 x 2048 took
-    twice the time.
+    one and a half to two times the time (`tests/benchmarks/parts.py`).
     """
     return tf.pad(factor, ((0, 0), (0, SPARE_COLUMNS))) if only_avx2() and factor.shape[1] % 128 == 0 else factor
 

@@ -41,8 +41,8 @@ def shards_for(saved: int | None, batch_size: int, replicas: int = 1) -> int:
 
 
 def default_xla(batch_size: int, total_steps: int | None) -> bool:
-    """Whether XLA should compile a run's steps: measured, it takes a third to half the time with few streams, and up to
-    twice the time with many."""
+    """Whether XLA should compile a run's steps: with few streams they take a fifth to half of the time then, with many
+    twice as much (`tests/benchmarks/parts.py`)."""
     return batch_size <= XLA_STREAMS and (total_steps is None or total_steps >= XLA_STEPS)
 
 
