@@ -104,16 +104,15 @@ def train(
         events.check(tensorboard)
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     file = settings.read_settings(config_file) if config_file else {}
-    preset = preset or file.pop("preset", None)
-    if preset is not None:
-        settings.check_preset(preset)
+    preset = preset or file.pop("preset", "default")
+    settings.check_preset(preset)
     file.pop("preset", None)
-    asked = settings.resolve(preset or "default", file, given)
+    asked = settings.resolve(preset, file, given)
     chosen: dict[str, Any] = {}
     if resume:
         trainer = launch.resume(text, checkpoint_dir, asked, init_from, STARTED, Reading(quiet))
     else:
-        by_rule = preset in (None, "default")
+        by_rule = preset == "default"
         trainer, chosen = launch.begin(text, checkpoint_dir, asked, init_from, overwrite, STARTED, by_rule, Reading(quiet))
     budget_given = resume or any(asked.get(budget) for budget in settings.BUDGETS)
     _run(trainer, checkpoint_dir, quiet, chosen, budget_given, tensorboard)

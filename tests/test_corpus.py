@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from charrnn_tf import cache, corpus, sources
 from charrnn_tf.corpus import load_corpus, load_text
 from charrnn_tf.errors import ConfigError, TextError
+from charrnn_tf.files import size_of
 from charrnn_tf.sources import built_in_text
 from charrnn_tf.vocabulary import ByteVocabulary, Vocabulary
 
@@ -483,6 +484,7 @@ def test_a_long_texts_ids_are_kept_and_found_again(small, write, monkeypatch):
     second = load_corpus([path])
     assert (second.vocabulary, second.text, second.kept) == (first.vocabulary, first.text, first.kept)
     assert second.vocabulary.decode(second.ids) == MIXED * 3
+    assert size_of(first.kept) == sum(file.stat().st_size for file in first.kept.iterdir())
 
 
 def test_short_texts_are_not_kept(small, write):

@@ -25,13 +25,12 @@ runtime.start(runtime.available_cores())  # one thread an operation, as in train
 import tensorflow as tf
 
 from charrnn_tf import Trainer, Vocabulary
+from charrnn_tf.benchmark import CHARACTERS
 from charrnn_tf.config import preset
 from charrnn_tf.corpus import _count_bytes
 from charrnn_tf.layers import SPARE_COLUMNS
 from charrnn_tf.sources import BLOCK_BYTES
 from charrnn_tf.steps import dropout_mask
-
-CHARACTERS = "".join(map(chr, range(33, 33 + 83)))
 
 
 def in_turn(ours: Callable[[], Any], other: Callable[[], Any], runs: int) -> tuple[float, float]:
