@@ -81,6 +81,13 @@ def opened(browser, path):
     return lambda selector: browser.find_element("css selector", selector)
 
 
+def waited(browser):
+    """What waits, for at most 20 seconds, until something holds of a page."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20)
+
+
 # The report
 
 
@@ -162,7 +169,8 @@ def test_a_report_is_usable_by_keyboard_alone_and_has_its_numbers_as_tables(brow
         focused.append(active.get_attribute("id") or active.tag_name)
     assert focused == ["summary", "input", "cell", "text", "summary"]
     ActionChains(browser).send_keys(Keys.ENTER).perform()
-    rows = browser.find_elements("css selector", "#numbers tbody tr")
+    # The table is made by an event that a browser sends when it comes to it, after the key
+    rows = waited(browser).until(lambda _: browser.find_elements("css selector", "#numbers tbody tr"))
     assert len(rows) == 1500
     assert rows[1].text.startswith("2 s ")
     cells = browser.find_elements("css selector", "[aria-label='Correlations of cells'] tbody tr")
@@ -262,10 +270,8 @@ def web_page(run, tmp_path_factory):
 
 @needs_browser
 def test_a_page_writes_stops_and_colours_what_is_typed(browser, web_page):
-    from selenium.webdriver.support.ui import WebDriverWait
-
     find = opened(browser, web_page)
-    wait = WebDriverWait(browser, 20)
+    wait = waited(browser)
     prime = find("#prime")
     prime.clear()
     prime.send_keys("<b>The 日\u0416")
