@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import TEXT, make_text
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -31,8 +32,9 @@ def without_resets(trained):
 def nats_by_keras(path, text):
     """Sum of -log p(character) over the text but its first character, fed to the stateful model one by one."""
     model, record = load_model(path)
+    read = tf.function(model)
     ids = record.vocabulary.encode(text).astype(np.int32)
-    return sum(-math.log(model(np.array([[id]]))[0, 0, following]) for id, following in itertools.pairwise(ids))
+    return sum(-math.log(read(tf.constant([[id]]))[0, 0, following]) for id, following in itertools.pairwise(ids))
 
 
 @pytest.mark.slow

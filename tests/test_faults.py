@@ -152,7 +152,7 @@ def test_the_right_to_write_is_lost(text, tmp_path):
 @pytest.mark.slow
 def test_the_folder_is_removed_under_the_run(text, tmp_path):
     folder = tmp_path / "run"
-    process = start("train", text, *SETTINGS, "--max-steps", "1500", "--checkpoint-dir", folder)
+    process = start("train", text, *SETTINGS, "--max-steps", "600", "--checkpoint-dir", folder)
     wait_for(lambda: len(saved(folder)) > 1, process)
     shutil.rmtree(folder, ignore_errors=True)
     out, err = process.communicate(timeout=60)
@@ -160,9 +160,9 @@ def test_the_folder_is_removed_under_the_run(text, tmp_path):
         assert str(folder) in error_line(err)
         return
     assert "was removed or emptied while the run writes to it" in err
-    assert Path(out.strip()).name == "i1500_l16"
-    assert read_record(out.strip()).step == 1500
-    run("train", text, *SETTINGS, "--max-steps", "1500", "--checkpoint-dir", tmp_path / "whole")
+    assert Path(out.strip()).name == "i600_l16"
+    assert read_record(out.strip()).step == 600
+    run("train", text, *SETTINGS, "--max-steps", "600", "--checkpoint-dir", tmp_path / "whole")
     assert rows(folder) == rows(tmp_path / "whole")
 
 
@@ -194,12 +194,25 @@ def trainer(folder, config, vocabulary=None, **how):
     return Trainer(ModelConfig(len(vocabulary), hidden_size=8), config, vocabulary, vocabulary.encode(TEXT), folder, **how)
 
 
-@pytest.fixture
-def made(tmp_path):
-    folder = tmp_path / "made"
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
     list(trainer(folder, small()).run())
     assert [path.name for path in list_checkpoints(folder)] == ["i5_l8", "i10_l8", "i15_l8", "i20_l8"]
     return folder
+
+
+@pytest.fixture
+def made(made_once, tmp_path):
+    """A run of 20 steps to damage."""
+    return shutil.copytree(made_once, tmp_path / "made")
+
+
+@pytest.fixture(scope="module")
+def rows_of_30_steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    list(trainer(folder, small(30)).run())
+    return rows(folder)
 
 
 def flip(path):
@@ -276,15 +289,14 @@ def test_where_all_are_damaged_the_newest_is_told(made):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_run_goes_on_before_the_damage_and_makes_it_anew(made, tmp_path, damage, caplog):
+def test_a_run_goes_on_before_the_damage_and_makes_it_anew(made, rows_of_30_steps, damage, caplog):
     DAMAGE[damage](made / "i20_l8")
     DAMAGE[damage](made / "i10_l8")
     list(trainer(made, small(30), resume=True).run())
     assert "put aside as .i20_l8.damaged" in caplog.text
     assert [read_record(path).step for path in list_checkpoints(made)] == [5, 15, 20, 25, 30]
     assert sorted(path.name for path in made.glob(".*.damaged")) == [".i10_l8.damaged", ".i20_l8.damaged"]
-    list(trainer(tmp_path / "whole", small(30)).run())
-    assert rows(made) == rows(tmp_path / "whole")
+    assert rows(made) == rows_of_30_steps
 
 
 @pytest.mark.slow
@@ -537,11 +549,10 @@ def test_after_many_in_a_row_the_run_ends_with_a_line(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
-@pytest.mark.parametrize("rate", [100.0, 1e6])
+@pytest.mark.parametrize(("rate", "clip_norm"), [(100.0, 0.0), (100.0, 5.0), (1e6, 5.0)])
 def test_a_rate_that_is_far_too_high_never_ends_in_weights_that_are_no_numbers(tmp_path, optimizer, clip_norm, rate):
     config = small(
-        200, learning_rate=rate, schedule="constant", warmup_steps=0, optimizer=optimizer, clip_norm=clip_norm, keep=1
+        100, learning_rate=rate, schedule="constant", warmup_steps=0, optimizer=optimizer, clip_norm=clip_norm, keep=1
     )
     run = trainer(tmp_path, config)
     told = ""
