@@ -206,7 +206,7 @@ def shown(text):
 
 @pytest.mark.parametrize(
     ("line", "names"),
-    [pytest.param(*case, id=_short(case[0]), marks=pytest.mark.slow if n % 25 else ()) for n, case in enumerate(CASES)],
+    [pytest.param(*case, id=_short(case[0]), marks=pytest.mark.slow if n % 40 else ()) for n, case in enumerate(CASES)],
 )
 def test_every_option_with_every_kind_of_value(home, monkeypatch, line, names):
     monkeypatch.chdir(home)

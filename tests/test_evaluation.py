@@ -58,6 +58,7 @@ def test_every_character_but_the_first_is_scored(characters):
     assert result.nats_per_character == pytest.approx(math.log(5), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 300])
 def test_how_far_it_has_come_is_told(checkpoint, window):
     model, record = load_model(checkpoint)

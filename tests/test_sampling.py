@@ -370,6 +370,7 @@ def test_one_step_takes_one_known_character_and_batch_one(sampler):
         indifferent(2).predict("a")
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_sample_on_grounds_of_surprise(sampler):
     sample = sampler.sample("The old ", length=30, seed=1)
     text = f"{sample}<script>"

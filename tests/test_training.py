@@ -778,6 +778,7 @@ def test_nothing_changes_on_the_machine_that_began_the_run(whole):
     assert trainer(folder, resume=True, **BUSY).notes == [done]
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_says_so(tmp_path):
     list(trainer(tmp_path, max_seconds=100.0, started=time.monotonic() - 99).run())
     over = trainer(tmp_path, max_seconds=100.0, resume=True, started=time.monotonic() - 99)
