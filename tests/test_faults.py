@@ -549,7 +549,8 @@ def test_after_many_in_a_row_the_run_ends_with_a_line(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-@pytest.mark.parametrize(("rate", "clip_norm"), [(100.0, 0.0), (100.0, 5.0), (1e6, 5.0)])
+@pytest.mark.parametrize("clip_norm", [0.0, 5.0])
+@pytest.mark.parametrize("rate", [100.0, 1e6])
 def test_a_rate_that_is_far_too_high_never_ends_in_weights_that_are_no_numbers(tmp_path, optimizer, clip_norm, rate):
     config = small(
         100, learning_rate=rate, schedule="constant", warmup_steps=0, optimizer=optimizer, clip_norm=clip_norm, keep=1

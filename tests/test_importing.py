@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
+from conftest import logits_after
 from processes import run
 
 from charrnn_tf import evaluate
@@ -23,7 +24,6 @@ from charrnn_tf.cli import cli
 from charrnn_tf.config import CELLS
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.importing import import_model
-from charrnn_tf.model import forward, zero_state
 from charrnn_tf.record import latest_checkpoint, list_checkpoints, read_record
 from charrnn_tf.vocabulary import Vocabulary
 
@@ -36,8 +36,7 @@ IDS = np.random.default_rng(0).integers(0, V, 500)
 def logits_of(checkpoint, ids=IDS):
     """What a checkpoint of ours says after each character, [characters, V]."""
     model, record = load_model(checkpoint)
-    read = tf.function(lambda ids: forward(model, ids, zero_state(record.model, 1))[0], autograph=False)
-    return read(tf.constant(ids[None].astype(np.int32))).numpy()
+    return logits_after(model, record.model, ids)
 
 
 def assert_same_distributions(found, expected, atol=1e-4):

@@ -9,14 +9,14 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import make_text
+from conftest import logits_after, make_text
 
 from charrnn_tf import pages, web
 from charrnn_tf.checkpoint import load_model
 from charrnn_tf.config import CELLS, ModelConfig, TrainConfig
 from charrnn_tf.foreign import put, take
 from charrnn_tf.metrics import Row
-from charrnn_tf.model import build_model, forward, zero_state
+from charrnn_tf.model import build_model
 from charrnn_tf.record import latest_checkpoint
 from charrnn_tf.report import _some, report
 from charrnn_tf.training import Trainer
@@ -324,18 +324,13 @@ def test_a_pages_logits_are_the_models(browser, tmp_path, cell, embedding, held_
     return arguments[0].map((id) => Array.from(network.step(id, state)));"""
     found = np.array(browser.execute_script(script, ids[:500].tolist()))
     model, _ = load_model(checkpoint)
-
-    def logits(model):
-        read = tf.function(lambda ids: forward(model, ids, zero_state(config, 1))[0], autograph=False)
-        return read(tf.constant(ids[None, :500].astype(np.int32))).numpy()
-
-    exact = logits(model)
+    exact = logits_after(model, config, ids[:500])
     rounding = web.as_int8 if held_out else web.as_float16
     found_weights = take(model, config, vocabulary)
     stored = {name: web.restored(rounding(each)) for name, each in web.weights_of(found_weights).items()}
     rounded = build_model(config, 1)
     put(rounded, web.with_weights(found_weights, stored))
-    np.testing.assert_allclose(found, logits(rounded), atol=2e-4)
+    np.testing.assert_allclose(found, logits_after(rounded, config, ids[:500]), atol=2e-4)
     assert 0 < np.abs(found - exact).max() < (0.1 if held_out else 0.005)
 
 
