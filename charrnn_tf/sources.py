@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -69,7 +69,8 @@ class Text:
 
     def __exit__(self, *error: object) -> None:
         if self._standard_input:
-            self._standard_input.close()
+            with suppress(OSError):  # a full disk, which writing has told
+                self._standard_input.close()
             self._standard_input = None
 
     @property
@@ -165,15 +166,23 @@ class Text:
 
     def _copy_standard_input(self, copy: IO[bytes]) -> None:
         """As much of it as `limit_chars` characters can have, and a byte order mark before them."""
-        if sys.stdin is None:
-            raise TextError("standard input is closed")
         left = sys.maxsize if self.limit_chars is None else 4 * self.limit_chars + len(codecs.BOM_UTF8)
         try:
-            while block := sys.stdin.buffer.read(min(BLOCK_BYTES, left)):
+            while block := _read_standard_input(min(BLOCK_BYTES, left)):
                 copy.write(block)
                 left -= len(block)
+            copy.flush()
         except OSError as error:
-            raise TextError(f"can't keep standard input in {tempfile.gettempdir()!r}: {reason(error)}") from error
+            raise TextError(f"can't keep standard input in a temporary file (in $TMPDIR): {reason(error)}") from error
+
+
+def _read_standard_input(size: int) -> bytes:
+    if sys.stdin is None:
+        raise TextError("standard input is closed")
+    try:
+        return sys.stdin.buffer.read(size)
+    except OSError as error:
+        raise _cannot_read(STANDARD_INPUT, error) from error
 
 
 def _unpack(file: str) -> Callable[[Any], Any] | None:

@@ -8,9 +8,9 @@ import hashlib
 import io
 import lzma
 import os
-import re
 import shutil
 import sys
+import tempfile
 from collections import Counter
 
 import numpy as np
@@ -309,6 +309,16 @@ class Endless(io.RawIOBase):
         return len(buffer)
 
 
+class Full(io.RawIOBase):
+    """A file on a disk without space."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 @pytest.mark.parametrize("content", ["a", "aé€😀", "😀"])
 def test_of_a_standard_input_without_end_only_the_beginning_is_read(monkeypatch, content, limit):
@@ -329,7 +339,15 @@ def test_standard_input_that_is_closed_or_breaks_is_told(monkeypatch):
     broken = Endless(b"a")
     broken.readinto = lambda buffer: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(broken), encoding="ascii"))
-    assert re.fullmatch(r"can't keep standard input in '.*': input/output error", message_of(["-"]))
+    assert message_of(["-"]) == "can't read standard input: input/output error"
+
+
+@pytest.mark.parametrize("length", [100, 100_000], ids=["at-the-end", "before"])
+def test_standard_input_that_the_temporary_folder_can_not_hold_is_told(monkeypatch, feed, length):
+    feed(b"a" * length)
+    full = io.BufferedWriter(Full())
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda size: full)
+    assert message_of(["-"]) == "can't keep standard input in a temporary file (in $TMPDIR): no space left on device"
 
 
 def test_standard_input_twice_is_refused(feed):
