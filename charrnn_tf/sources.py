@@ -173,7 +173,10 @@ class Text:
                 left -= len(block)
             copy.flush()
         except OSError as error:
-            raise TextError(f"can't keep standard input in a temporary file (in $TMPDIR): {reason(error)}") from error
+            raise TextError(
+                f"can't keep standard input in {tempfile.gettempdir()!r}: {reason(error)}. Make room, or set TMPDIR to "
+                "another folder."
+            ) from error
 
 
 def _read_standard_input(size: int) -> bytes:

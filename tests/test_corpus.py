@@ -347,7 +347,10 @@ def test_standard_input_that_the_temporary_folder_can_not_hold_is_told(monkeypat
     feed(b"a" * length)
     full = io.BufferedWriter(Full())
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda size: full)
-    assert message_of(["-"]) == "can't keep standard input in a temporary file (in $TMPDIR): no space left on device"
+    assert message_of(["-"]) == (
+        f"can't keep standard input in {tempfile.gettempdir()!r}: no space left on device. Make room, or set TMPDIR to "
+        "another folder."
+    )
 
 
 def test_standard_input_twice_is_refused(feed):
