@@ -25,6 +25,7 @@ from .vocabulary import ByteVocabulary, Vocabulary
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
 REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # what another of the same step is about to replace
+LISTED = re.compile(f"{NAME.pattern}|{REPLACED.pattern}")
 Result = TypeVar("Result")
 FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -69,12 +70,12 @@ def list_checkpoints(directory: str | Path) -> list[Path]:
     """
     directory = Path(directory)
     try:
-        found = {path.name: path for path in directory.iterdir() if path.is_dir()}
+        with os.scandir(directory) as entries:  # tells what is a folder with its name: a run may remove it meanwhile
+            names = [entry.name for entry in entries if LISTED.fullmatch(entry.name) and entry.is_dir()]
     except OSError as error:
         raise CheckpointError(f"no checkpoints in {str(directory)!r}: {reason(error)}. {TRAIN_HINT}") from error
-    kept = [path for name, path in found.items() if NAME.fullmatch(name)]
-    aside = [path for name, path in found.items() if (old := REPLACED.fullmatch(name)) and old[1] not in found]
-    return sorted(kept + aside, key=iteration)
+    aside = {name for name in names if (old := REPLACED.fullmatch(name)) and old[1] in names}
+    return sorted((directory / name for name in names if name not in aside), key=iteration)
 
 
 def holds_run(directory: str | Path) -> bool:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -406,6 +407,25 @@ def test_names_of_checkpoints_are_told_from_others_and_come_in_order(tmp_path_fa
     assert set(whole) == names | {name for name in others if re.fullmatch(r"i[0-9]+_l[0-9]+", name)}
     assert [iteration(path) for path in found] == sorted(iteration(path) for path in found)
     assert all(path.name.endswith(".replaced") for path in found if path.name not in whole)
+
+
+def test_a_run_that_replaces_its_only_checkpoint_is_never_seen_without_one(tmp_path):
+    (tmp_path / "i0_l8").mkdir()
+
+    def replace():
+        for step in range(2000):
+            (tmp_path / "next").mkdir()
+            (tmp_path / "next").rename(tmp_path / f"i{step + 1}_l8")
+            (tmp_path / f"i{step}_l8").rmdir()
+
+    seen = []
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(replace)
+        while not writer.done():
+            seen.append(list_checkpoints(tmp_path))
+    writer.result()
+    assert len(seen) > 10
+    assert all(seen)
 
 
 @given(which=st.text(st.characters(exclude_categories=())))
