@@ -24,7 +24,7 @@ from .errors import TextError
 from .files import size_of
 from .options import Commands, FilePath, checkpoint_dir_option, checkpoint_options, setting_options, unknown_option
 from .output import Reading, open_output, write_samples
-from .record import CONFIG, find_record, iteration, list_checkpoints, read_found, read_records
+from .record import CONFIG, find_record, iteration, read_found, read_run
 from .record import best as best_checkpoint
 from .sources import Text
 from .vocabulary import ByteVocabulary
@@ -430,7 +430,7 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
     Example:
         charrnn-tf checkpoints --checkpoint-dir checkpoints
     """
-    records = read_records(list_checkpoints(checkpoint_dir))
+    records = read_run(checkpoint_dir)
     best = best_checkpoint(records) if records else None
     rows = []
     for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):

@@ -118,21 +118,28 @@ def find(which: str | Path, directory: str | Path = "checkpoints") -> Path:
 
 def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tuple[Path, Record]:
     """What `find` finds, and its record."""
-    path = Path(which)
-    if os.path.isfile(path / CONFIG) and str(which) not in ("latest", "best"):
-        return path, read_record(path)
-    if path.name == VARIABLES and os.path.isfile(path.parent / CONFIG):  # as tf.train.latest_checkpoint gives it
-        return path.parent, read_record(path.parent)
-    if str(which) not in ("", "latest", "best") and os.path.isdir(path) and list_checkpoints(path):  # another run
-        return find_record("latest", path)
+    if str(which) not in ("latest", "best"):
+        path = Path(which)
+        if os.path.isfile(path / CONFIG):
+            return path, read_record(path)
+        if path.name == VARIABLES and os.path.isfile(path.parent / CONFIG):  # as tf.train.latest_checkpoint gives it
+            return path.parent, read_record(path.parent)
+        if str(which) and os.path.isdir(path) and list_checkpoints(path):  # another run
+            return find_record("latest", path)
+        return _named(str(which), directory)
+    records = read_run(directory, only_latest=str(which) == "latest")
+    if not records:
+        raise without_checkpoints(directory)
+    path = best(records) if str(which) == "best" else next(iter(records))
+    return path, records[path]
+
+
+def read_run(directory: str | Path, only_latest: bool = False) -> dict[Path, Record]:
+    """The records of a folder's checkpoints that are whole, the latest first; none where the folder has no checkpoints."""
     while found := list_checkpoints(directory):
-        if str(which) not in ("latest", "best"):
-            return _named(str(which), found, directory)
-        records = read_records(reversed(found), only_first=str(which) == "latest")
-        if records:  # else a run that trains has removed them all meanwhile
-            path = best(records) if str(which) == "best" else next(iter(records))
-            return path, records[path]
-    raise without_checkpoints(directory)
+        if records := read_records(reversed(found), only_first=only_latest):
+            return records  # else a run that trains has removed them all meanwhile
+    return {}
 
 
 def without_checkpoints(directory: str | Path) -> CheckpointError:
@@ -146,7 +153,10 @@ def without_checkpoints(directory: str | Path) -> CheckpointError:
     return CheckpointError(f"no checkpoints in {str(directory)!r}. {hint}")
 
 
-def _named(which: str, found: list[Path], directory: str | Path) -> tuple[Path, Record]:
+def _named(which: str, directory: str | Path) -> tuple[Path, Record]:
+    found = list_checkpoints(directory)
+    if not found:
+        raise without_checkpoints(directory)
     for candidate in found:
         if shown_name(candidate) == which:
             return candidate, read_record(candidate)

@@ -21,7 +21,7 @@ from charrnn_tf.config import CELLS
 from charrnn_tf.corpus import Source, TextRecord
 from charrnn_tf.errors import CheckpointError
 from charrnn_tf.metrics import COLUMNS, MetricsFile, Row, read_rows
-from charrnn_tf.record import Record, find, iteration, latest_checkpoint, list_checkpoints, read_record
+from charrnn_tf.record import Record, find, iteration, latest_checkpoint, list_checkpoints, read_record, read_run
 from charrnn_tf.rundir import RunDirectory
 from charrnn_tf.steps import RunState
 
@@ -426,6 +426,13 @@ def test_a_run_that_replaces_its_only_checkpoint_is_never_seen_without_one(tmp_p
     writer.result()
     assert len(seen) > 10
     assert all(seen)
+
+
+def test_a_run_whose_listed_checkpoints_are_all_removed_is_read_anew(several, monkeypatch):
+    listings = [[several / "i1_l8"], list_checkpoints(several)]
+    monkeypatch.setattr("charrnn_tf.record.list_checkpoints", lambda directory: listings.pop(0))
+    assert [path.name for path in read_run(several)] == ["i100_l8", "i20_l8", "i10_l8", "i9_l8", "i2_l8"]
+    assert not listings
 
 
 @given(which=st.text(st.characters(exclude_categories=())))

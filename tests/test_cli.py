@@ -22,7 +22,7 @@ from charrnn_tf.config import MODEL_OPTIONS, PRESETS, RESUMABLE, SETTINGS, TRAIN
 from charrnn_tf.corpus import Source, TextRecord
 from charrnn_tf.metrics import read_rows
 from charrnn_tf.output import _Stopping
-from charrnn_tf.record import find, list_checkpoints, read_record, read_records
+from charrnn_tf.record import find, list_checkpoints, read_record, read_run
 
 WORDS = "the a cat dog house river runs sleeps over under quickly slowly and then by night"
 draw = random.Random(1)
@@ -928,13 +928,13 @@ def test_checkpoints_lists_them():
 
 
 def test_checkpoints_leaves_out_what_a_run_removes_meanwhile(copy, monkeypatch):
-    def read(paths):
-        records = read_records(paths)
+    def read(directory):
+        records = read_run(directory)
         shutil.rmtree(min(records))
         return records
 
     names = [row["name"] for row in json.loads(succeed("checkpoints", "--json"))]
-    monkeypatch.setattr("charrnn_tf.cli.read_records", read)
+    monkeypatch.setattr("charrnn_tf.cli.read_run", read)
     assert len(names) - 1 == len(json.loads(succeed("checkpoints", "--json")))
 
 

@@ -19,7 +19,7 @@ from conftest import make_text
 from processes import Python, command
 
 from charrnn_tf import CharRNNError, ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, evaluate
-from charrnn_tf.record import find, find_record, list_checkpoints, read_record
+from charrnn_tf.record import find, find_record, list_checkpoints, read_record, read_run
 
 TEXT = make_text(6000, seed=4)
 SETTINGS = (
@@ -372,6 +372,7 @@ def test_reading_while_a_run_saves_and_prunes_sees_whole_checkpoints(tmp_path):
                 path, record = find_record(which, tmp_path)
                 assert record.vocabulary == vocabulary
                 seen.add(path.name)
+            assert read_run(tmp_path)
         assert len(seen) > 5
         samples = [run("sample", "--checkpoint-dir", tmp_path, "--length", "5", "--seed", "1") for _ in range(2)]
         assert [code for code, _, _ in samples] == [0, 0], samples
