@@ -29,9 +29,10 @@ def ip(*arguments):
 def can_make_hosts():
     if not shutil.which("ip") or not hasattr(os, "geteuid") or os.geteuid():
         return False
-    made = subprocess.run(["ip", "netns", "add", "charrnn-try"], capture_output=True, check=False).returncode == 0
+    name = f"charrnn-{os.getpid()}-try"  # each process of the suite asks, at the same time
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
     if made:
-        ip("netns", "delete", "charrnn-try")
+        ip("netns", "delete", name)
     return made
 
 
