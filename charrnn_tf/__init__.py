@@ -9,44 +9,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .batches import windows as windows
-    from .config import ModelConfig as ModelConfig
-    from .config import TrainConfig as TrainConfig
-    from .config import preset as preset
-    from .corpus import load_text as load_text
     from .errors import CharRNNError as CharRNNError
-    from .evaluation import evaluate as evaluate
-    from .export import export_saved_model as export_saved_model
-    from .model import build_model as build_model
-    from .recipe import settings_for as settings_for
-    from .record import latest_checkpoint as latest_checkpoint
-    from .sampling import Sampler as Sampler
-    from .training import Trainer as Trainer
-    from .vocabulary import Vocabulary as Vocabulary
-    from .vocabulary import one_hot as one_hot
+    from .formats.savedmodel import export_saved_model as export_saved_model
+    from .inference.evaluation import evaluate as evaluate
+    from .inference.sampling import Sampler as Sampler
+    from .machine.hardware import settings_for as settings_for
+    from .network.model import build_model as build_model
+    from .runs.find import latest_checkpoint as latest_checkpoint
+    from .settings.merge import preset as preset
+    from .settings.schema import ModelConfig as ModelConfig
+    from .settings.schema import TrainConfig as TrainConfig
+    from .text.corpus import load_text as load_text
+    from .text.vocabulary import Vocabulary as Vocabulary
+    from .text.vocabulary import one_hot as one_hot
+    from .text.windows import windows as windows
+    from .training.trainer import Trainer as Trainer
 
 _HOME = {
     "CharRNNError": "errors",
-    "Vocabulary": "vocabulary",
-    "load_text": "corpus",
-    "one_hot": "vocabulary",
-    "windows": "batches",
-    "ModelConfig": "config",
-    "TrainConfig": "config",
-    "preset": "config",
-    "settings_for": "recipe",
-    "build_model": "model",
-    "Trainer": "training",
-    "latest_checkpoint": "record",
-    "Sampler": "sampling",
-    "evaluate": "evaluation",
-    "export_saved_model": "export",
+    "Vocabulary": "text.vocabulary",
+    "load_text": "text.corpus",
+    "one_hot": "text.vocabulary",
+    "windows": "text.windows",
+    "ModelConfig": "settings.schema",
+    "TrainConfig": "settings.schema",
+    "preset": "settings.merge",
+    "settings_for": "machine.hardware",
+    "build_model": "network.model",
+    "Trainer": "training.trainer",
+    "latest_checkpoint": "runs.find",
+    "Sampler": "inference.sampling",
+    "evaluate": "inference.evaluation",
+    "export_saved_model": "formats.savedmodel",
 }
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: import the module that holds a public name when it is first asked for."""
+    """PEP 562: import the module of a public name when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -1,5 +1,5 @@
 """`python -m charrnn_tf` is `charrnn-tf`."""
 
-from .cli import main
+from .cli.main import main
 
 main()

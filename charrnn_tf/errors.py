@@ -1,18 +1,23 @@
-"""The package's exceptions.
+"""The package's exceptions, and warnings.
 
-CharRNNError            a mistake the caller can mend; the command shows its message as one line
+CharRNNError            a mistake that the caller can correct; the command shows its message as one line
 ├── ConfigError         settings that are out of range or contradict each other
 ├── TextError           a text that can't be read, encoded or cut into windows
 ├── CheckpointError     a checkpoint or a run's folder that is missing or can't be used
-├── DivergedError       a run whose losses are no numbers any more
-└── PeerError           another worker of a run that is missing or has ended
+├── DivergedError       a run whose losses are no longer finite
+└── PeerError           another worker of the run is missing or has ended
+
+Messages name settings and arguments as Python does, in backticks (`hidden_size`); the command turns these into options.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
+
 
 class CharRNNError(Exception):
-    """Base of all errors that say what is wrong and what to do about it."""
+    """Base of all errors; the message says what is wrong and what to do about it."""
 
 
 class ConfigError(CharRNNError):
@@ -24,7 +29,7 @@ class TextError(CharRNNError):
 
 
 class CheckpointError(CharRNNError):
-    """A checkpoint or a run's folder is missing, incomplete or of another shape."""
+    """A checkpoint or a run's folder is missing, incomplete or does not fit."""
 
 
 class DivergedError(CharRNNError):
@@ -32,14 +37,20 @@ class DivergedError(CharRNNError):
 
 
 class PeerError(CharRNNError):
-    """Another worker of the same run is missing, means another run, or has ended."""
+    """Another worker of the same run is missing, trains something else, or has ended."""
+
+
+@functools.cache
+def warn(message: str) -> None:
+    """Log a warning, each message once; without a logging setup it goes to standard error."""
+    logging.getLogger("charrnn_tf").warning("Warning: %s", message)
 
 
 def describe_character(character: str) -> str:
-    """The character as a person can read it and look it up: `'é' (U+00E9)`, control characters escaped."""
+    """A character as a person can read it and look it up: `'é' (U+00E9)`, control characters escaped."""
     return f"{character!r} (U+{ord(character):04X})"
 
 
 def reason(error: Exception) -> str:
-    """What an error says; of one of the operating system's in the words of a sentence: `permission denied`."""
+    """The message of an error; of an operating system's error as part of a sentence: `permission denied`."""
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

@@ -15,10 +15,10 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-from charrnn_tf.config import ModelConfig, TrainConfig
-from charrnn_tf.corpus import Source, TextRecord
-from charrnn_tf.record import Record
-from charrnn_tf.vocabulary import Vocabulary
+from charrnn_tf.runs.record import Record
+from charrnn_tf.settings.schema import ModelConfig, TrainConfig
+from charrnn_tf.text.corpus import Source, TextRecord
+from charrnn_tf.text.vocabulary import Vocabulary
 
 # The same examples at every run, and no limit on the time of one: the first call of a TensorFlow function is slow.
 settings.register_profile(
@@ -82,7 +82,7 @@ def trained(tmp_path_factory):
 
     @functools.cache
     def train(cell="lstm", **changes):
-        from charrnn_tf.training import Trainer
+        from charrnn_tf.training.trainer import Trainer
 
         vocabulary = Vocabulary.from_text(TEXT)
         model_config = ModelConfig(len(vocabulary), cell=cell, hidden_size=16, num_layers=2, dropout=0.1)
@@ -98,11 +98,20 @@ def trained(tmp_path_factory):
     return train
 
 
+def forward(model, ids, state):
+    """A model's logits over windows, from its own parts: ids [B, T] and states -> [T * B, V], time-major, and states."""
+    from charrnn_tf.network.model import dense_weights, recurrent_outputs
+    from charrnn_tf.network.products import linear
+
+    outputs, after = recurrent_outputs(model, ids, state)
+    return linear(outputs, *dense_weights(model)), after
+
+
 def logits_after(model, config, ids):
-    """What a model says after each id, read from a zero state: [characters, V]; in a graph, which is quicker."""
+    """A model's logits after each id, read from a zero state in a graph: [characters, V]."""
     import tensorflow as tf
 
-    from charrnn_tf.model import forward, zero_state
+    from charrnn_tf.network.model import zero_state
 
     read = tf.function(lambda ids: forward(model, ids, zero_state(config, 1))[0], autograph=False)
     return read(tf.constant(ids[None].astype("int32"))).numpy()
@@ -113,8 +122,8 @@ def write_checkpoint(directory, *, step=1, characters="\n abc", cell="lstm", num
 
     seed: of the weights. record: other fields of `Record`, such as validation_loss.
     """
-    from charrnn_tf import checkpoint
-    from charrnn_tf.steps import RunState
+    from charrnn_tf.runs import checkpoint
+    from charrnn_tf.training.state import RunState
 
     model = ModelConfig(len(characters), cell=cell, hidden_size=8, num_layers=num_layers, init=init)
     train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from charrnn_tf.cli import cli
+from charrnn_tf.cli.main import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -124,7 +124,7 @@ def test_the_command_and_all_light_modules_load_without_tensorflow():
 
 def test_importing_the_command_leaves_tensorflow_out():
     assert (
-        run("import charrnn_tf.cli, sys; print([name in sys.modules for name in ('tensorflow', 'keras')])")
+        run("import charrnn_tf.cli.main, sys; print([name in sys.modules for name in ('tensorflow', 'keras')])")
         == "[False, False]\n"
     )
 
@@ -132,8 +132,8 @@ def test_importing_the_command_leaves_tensorflow_out():
 def test_a_light_public_name_loads_only_its_own_module():
     code = "import charrnn_tf, sys; charrnn_tf.Vocabulary; print(*sys.modules)"
     loaded = run(code).split()
-    assert "charrnn_tf.vocabulary" in loaded
-    assert not {"charrnn_tf.corpus", "charrnn_tf.model", *HEAVY} & set(loaded)
+    assert "charrnn_tf.text.vocabulary" in loaded
+    assert not {"charrnn_tf.text.corpus", "charrnn_tf.network.model", *HEAVY} & set(loaded)
 
 
 def test_the_public_names_are_listed():

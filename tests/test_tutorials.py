@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import charrnn_tf as cr
-from charrnn_tf.config import MODEL_OPTIONS, PRESETS, TRAIN_OPTIONS
+from charrnn_tf.settings.presets import PRESETS
+from charrnn_tf.settings.schema import MODEL_OPTIONS, TRAIN_OPTIONS
 
 PAGE = (Path(__file__).parents[1] / "TUTORIALS.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from charrnn_tf import runtime
-from charrnn_tf.corpus import load_text
-from charrnn_tf.record import read_record
+from charrnn_tf.machine import startup as runtime
+from charrnn_tf.runs.record import read_record
+from charrnn_tf.text.corpus import load_text
 
 
 def main() -> None:

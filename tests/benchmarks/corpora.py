@@ -54,7 +54,9 @@ def train(path: Path, environment: dict[str, str]) -> tuple[float, int]:
 
 def read(path: Path, environment: dict[str, str]) -> float:
     """Seconds until the ids are there, on one core."""
-    code = "import sys, time; from charrnn_tf.corpus import load_corpus; b = time.monotonic(); load_corpus(sys.argv[1:]); "
+    code = (
+        "import sys, time; from charrnn_tf.text.corpus import load_corpus; b = time.monotonic(); load_corpus(sys.argv[1:]); "
+    )
     code += "print(time.monotonic() - b)"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], env=environment, check=True, capture_output=True, text=True

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from charrnn_tf import runtime
-from charrnn_tf.config import preset
-from charrnn_tf.corpus import load_corpus
-from charrnn_tf.vocabulary import Vocabulary
+from charrnn_tf.machine import startup as runtime
+from charrnn_tf.settings.merge import preset
+from charrnn_tf.text.corpus import load_corpus
+from charrnn_tf.text.vocabulary import Vocabulary
 
 V = 83  # distinct characters of Anna Karenina
 LARGE = 20_000  # distinct characters of a text in Chinese, or more
@@ -93,7 +93,7 @@ def output_products(vocabulary: str = str(LARGE), hidden: str = "256", rows: str
 def constant_window(name: str = "notebook", precision: str = "float32") -> None:
     """Seconds a step of the compiled step on one window that never changes."""
     runtime.start(runtime.available_cores())
-    from charrnn_tf import benchmark
+    from charrnn_tf.bench import benchmark
 
     print(benchmark.train_step(name, precision, 1.0, 10)["seconds"])
 
@@ -101,7 +101,7 @@ def constant_window(name: str = "notebook", precision: str = "float32") -> None:
 def sample(texts: str = "1", name: str = "notebook") -> None:
     """Characters a second of all texts together, top 5, after a first text that compiles."""
     runtime.start(runtime.available_cores())
-    from charrnn_tf import benchmark
+    from charrnn_tf.bench import benchmark
 
     print(benchmark.characters_per_second(preset(name, V)[0], int(texts), 2000))
 
@@ -109,7 +109,7 @@ def sample(texts: str = "1", name: str = "notebook") -> None:
 def train_speed(name: str = "notebook") -> None:
     """Characters a second of the compiled training step."""
     runtime.start(runtime.available_cores())
-    from charrnn_tf import benchmark
+    from charrnn_tf.bench import benchmark
 
     print(benchmark.train_step(name, "float32", 1.0)["chars_per_second"])
 
@@ -118,7 +118,7 @@ def evaluate(path: str, name: str = "notebook") -> None:
     """Characters a second of evaluation, after a short text that compiles."""
     runtime.start(runtime.available_cores())
     from charrnn_tf import build_model, load_text
-    from charrnn_tf.evaluation import Evaluator
+    from charrnn_tf.inference.evaluation import Evaluator
 
     text = load_text(path)
     vocabulary = Vocabulary.from_text(text)

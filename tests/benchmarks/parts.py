@@ -18,19 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from charrnn_tf import runtime
+from charrnn_tf.machine import startup as runtime
 
 runtime.start(runtime.available_cores())  # one thread an operation, as in training
 
 import tensorflow as tf
 
 from charrnn_tf import Trainer, Vocabulary
-from charrnn_tf.benchmark import CHARACTERS
-from charrnn_tf.config import preset
-from charrnn_tf.corpus import _count_bytes
-from charrnn_tf.layers import SPARE_COLUMNS
-from charrnn_tf.sources import BLOCK_BYTES
-from charrnn_tf.steps import dropout_mask
+from charrnn_tf.bench.benchmark import CHARACTERS
+from charrnn_tf.network.products import SPARE_COLUMNS
+from charrnn_tf.settings.merge import preset
+from charrnn_tf.text.corpus import _count_bytes
+from charrnn_tf.text.sources import BLOCK_BYTES
+from charrnn_tf.training.randomness import dropout_mask
 
 
 def in_turn(ours: Callable[[], Any], other: Callable[[], Any], runs: int) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from charrnn_tf.peers import keras_step, torch_sample, torch_step
+from charrnn_tf.bench.peers import keras_step, torch_sample, torch_step
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -25,8 +25,8 @@ import time
 from ours import V, _random_text
 from run import append
 
-from charrnn_tf.config import preset
-from charrnn_tf.estimate import FLOAT, parameters
+from charrnn_tf.machine.estimate import FLOAT, parameters
+from charrnn_tf.settings.merge import preset
 
 CLUSTERS, GIGABITS = (8, 64, 512), (10, 100)
 HOP_SECONDS = 50e-6  # from one worker to the next, beside the bytes

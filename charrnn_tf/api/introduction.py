@@ -1,0 +1,84 @@
+"""What a run says before it starts: text, model, device, steps, disk, and how its settings were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from ..machine import estimate
+from ..machine.hardware import available_cores, gpus
+from ..machine.startup import in_force
+from ..network.cells import Engine
+from ..settings.merge import Resolved
+from ..training.trainer import Trainer
+
+
+def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
+    """Lines about a run that is about to start."""
+    config, model = trainer.config, trainer.model
+    parameters, characters, files = model.count_params(), trainer.text.characters, len(trainer.text.sources)
+    held_out, validating = trainer.held_out, trainer.validation_characters
+    yield (
+        f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
+        f"{trainer.model_config.vocab_size:,} distinct; the last {held_out:,} are held out for validation"
+        f"{f' ({validating:,} of them are read)' if validating < held_out else ''}."
+    )
+    if not trainer.model_config.embedding_size:
+        yield f"  {'one-hot':<12} {'':<12} {trainer.model_config.vocab_size:>7} {0:>11,}"
+    for layer in model.layers[1:]:
+        shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
+        yield f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}"
+    yield f"Model: {parameters:,} parameters, {characters / parameters:.2g} characters of text per parameter."
+    yield f"Device: {device(trainer)}."
+    total = "until the time limit" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
+    split = f"batch split over {config.shards} cores" if config.shards and config.shards > 1 else "batch not split"
+    yield f"Steps: {trainer.steps_per_epoch:,} per epoch, {total}; {split}."
+    size = estimate.checkpoint_bytes(trainer.model_config, config) / 1e6
+    yield (
+        f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
+        f"{size * (config.keep + 1):,.0f} MB."
+    )
+    yield from notes(trainer)
+    if resolved.chosen:
+        yield "Chosen for this text, budget and machine (any option overrides it):"
+        for name, (value, why) in resolved.chosen.items():
+            yield f"  {'--' + name.replace('_', '-'):<18} {value!s:<9} {why}"
+    if not resolved.budget_given and config.max_seconds is not None:
+        yield (
+            f"Budget: {duration(config.max_seconds)}, by the length of the text. Change it with --max-seconds, --epochs or "
+            "--max-steps."
+        )
+
+
+def device(trainer: Trainer) -> str:
+    """The devices and the TensorFlow version, for people to read."""
+    parts = [f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores", f"TensorFlow {tf.__version__}"]
+    return ", ".join(parts + ([] if trainer.replicas.alone else [f"{trainer.replicas.count} replicas"]))
+
+
+def notes(trainer: Trainer) -> list[str]:
+    """Remarks on a precision that the CPU lacks, a changed machine, or a used-up budget."""
+    config, notes = trainer.config, []
+    if config.precision != "float32" and trainer.state.engine is Engine.FLOAT32:
+        notes.append(f"This CPU has no {config.precision} products: training in float32.")
+    now, begun = in_force(), trainer.begun_under.items()
+    if changed := [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]:
+        notes.append(f"The run was started with {'; '.join(changed)}: losses may differ in their last digits.")
+    if trainer.step and trainer.calendar.steps_done(trainer.step):
+        notes.append("All steps of this run are done. To continue, pass a larger --max-steps or --epochs.")
+    elif trainer.step and trainer.ended_early:
+        notes.append("This run has ended early. To continue, pass a larger --patience, or 0.")
+    elif trainer.step and config.max_seconds and trainer.seconds >= config.max_seconds:
+        notes.append("Time budget used up. To continue, pass a larger --max-seconds, or --max-steps or --epochs.")
+    return notes
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people to read: `43 s`, `12 min 5 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,67 @@
+"""Progress bars of work that takes longer than a second, such as reading a long text."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from ..files import size_of
+from ..text.corpus import Corpus, Progress
+
+PATIENT_SECONDS = 1.0  # before a bar is shown
+
+
+class Reading:
+    """A context that yields a progress callback; shows a bar on standard error in a terminal."""
+
+    def __init__(self, quiet: bool = False, of: str = "bytes") -> None:
+        self._begun = time.monotonic()
+        self._doing = ""
+        self._quiet = quiet
+        self._of = of
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        return self._show
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def _show(self, doing: str, done: int, total: int | None) -> None:
+        """Called after each part with the name of the work, and how much of how much is done."""
+        if self._quiet or time.monotonic() - self._begun < PATIENT_SECONDS:
+            return
+        if self._bar is None:
+            self._bar = self._new_bar()
+            self._bar.start()
+        if doing != self._doing:
+            for task in self._bar.task_ids:
+                self._bar.remove_task(task)
+            self._bar.add_task(doing, total=total)
+            self._doing = doing
+        self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def _new_bar(self) -> Any:
+        from rich import progress as bars
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        count = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if self._of == "bytes" else (bars.MofNCompleteColumn(),)
+        columns = (
+            bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=16), *count, bars.TimeRemainingColumn(),
+        )  # fmt: skip
+        return bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+    def say(self, text: str) -> None:
+        """Print a message, unless quiet."""
+        if not self._quiet:
+            click.echo(text, err=True)
+
+    def conclude(self, corpus: Corpus) -> None:
+        """Say where the encoded text is cached."""
+        if corpus.kept:
+            size = size_of(corpus.kept) / 1e6
+            self.say(f"Cached the encoded text for the next run: {size:,.0f} MB in {corpus.kept}")

@@ -1,0 +1,35 @@
+"""`charrnn-tf benchmark`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..machine import startup
+from .options import Grouped, json_option, option
+
+
+@click.command(cls=Grouped)
+@option(
+    "Measurement", "--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.  [default: off]"
+)
+@json_option
+def benchmark(compare: bool, as_json: bool) -> None:
+    """Measure this machine's speed.
+
+    Large products, training steps and sampling: under 3 minutes without --compare.
+
+    \b
+    Example:
+        charrnn-tf benchmark --compare
+    """
+    startup.start()
+    from ..bench.benchmark import as_text
+    from ..bench.benchmark import benchmark as measure
+
+    result = measure(compare, lambda part: click.echo(f"Measuring {part} ...", err=True))
+    click.echo(json.dumps(result, indent=2) if as_json else as_text(result))
+
+
+COMMANDS = (benchmark,)

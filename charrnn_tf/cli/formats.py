@@ -1,0 +1,73 @@
+"""`charrnn-tf export` and `charrnn-tf import`."""
+
+from __future__ import annotations
+
+import click
+
+from ..formats.exporting import FORMATS, export_checkpoint
+from ..machine import startup
+from ..runs.find import find_record, read_found
+from ..text.corpus import load_corpus
+from .options import FilePath, Grouped, checkpoint_dir_option, checkpoint_options, option, output_option
+
+
+@click.command(cls=Grouped)
+@checkpoint_options
+@output_option(type=FilePath(written=True), required=True, help="Folder or file to write.")
+@option(
+    "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel", show_default=True,
+    help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
+)  # fmt: skip
+@option(
+    "Output", "--text", type=FilePath(), default=None,
+    help="Text for measuring the loss added by 8-bit weights (web only).  [default: the run's held-out part]",
+)  # fmt: skip
+def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: str | None) -> None:
+    """Write a model for other programs, and print its path.
+
+    \b
+    Example:
+        charrnn-tf export --checkpoint best --output model
+        charrnn-tf export --format web --output model.html
+    """
+    if text and kind != "web":
+        raise click.UsageError("--text measures the rounding of a page's weights: use it with --format web only")
+    path, record = find_record(checkpoint, checkpoint_dir)
+    held_out = None
+    if kind == "web":
+        from ..formats.held_out import held_out_ids
+
+        held_out = held_out_ids(record, text)
+    startup.start()
+    if said := read_found(path, checkpoint, checkpoint_dir, lambda found: export_checkpoint(found, output, kind, held_out)):
+        click.echo(said, err=True)
+    click.echo(output)
+
+
+@click.command("import", cls=Grouped)
+@click.argument("file", type=FilePath())
+@option("Vocabulary", "--text", type=FilePath(), default=None, help="Text that the model was trained on.  [default: none]")
+@option(
+    "Vocabulary", "--vocabulary-file", type=FilePath(), default=None, help="JSON file of the characters.  [default: none]"
+)
+@checkpoint_dir_option("Output")
+def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint_dir: str) -> None:
+    """Import another tool's model as a checkpoint, and print its path.
+
+    FILE: a PyTorch notebook's rnn_20_epoch.net, a TensorFlow 1 notebook's i3960_l512.ckpt, a .keras or .weights.h5 of Keras.
+
+    \b
+    Example:
+        charrnn-tf import rnn_20_epoch.net --checkpoint-dir old
+        charrnn-tf import notebook/i3960_l512.ckpt --text anna.txt --checkpoint-dir old
+    """
+    if text and vocabulary_file:
+        raise click.UsageError("--text and --vocabulary-file exclude each other; pass only one of them")
+    vocabulary = load_corpus([text]).vocabulary if text else None
+    startup.start(1)
+    from ..formats.importing import import_model, read_vocabulary
+
+    click.echo(import_model(file, checkpoint_dir, read_vocabulary(vocabulary_file) if vocabulary_file else vocabulary))
+
+
+COMMANDS = (export, import_)

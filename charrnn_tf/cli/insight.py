@@ -1,0 +1,71 @@
+"""`charrnn-tf report` and `charrnn-tf plot`."""
+
+from __future__ import annotations
+
+import click
+
+from ..api.progress import Reading
+from ..insight import plots
+from ..machine import startup
+from ..runs.find import find_record, read_found
+from ..text.corpus import check_length, load_corpus
+from .options import FilePath, Grouped, checkpoint_options, option, output_option, seed_option, unknown_option
+from .output import open_output
+
+
+@click.command(cls=Grouped)
+@checkpoint_options
+@option("Text", "--text", type=FilePath(), required=True, help="Text for the model to read; - for standard input.")
+@option(
+    "Text", "--limit-chars", type=click.IntRange(2, 50_000), default=5000, show_default=True,
+    help="Read only the first N characters of the text.",
+)  # fmt: skip
+@unknown_option("Text")
+@seed_option(0, "Output")
+@output_option(type=FilePath(written=True), required=True, help="Page to write.")
+def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_chars: int, seed: int, output: str) -> None:
+    """Write a page on what a model has learned, and print its path.
+
+    It shows surprise, what single cells follow, how far back predictions look, and samples.
+
+    \b
+    Example:
+        charrnn-tf report --checkpoint best --text other.txt --output report.html
+    """
+    path, record = find_record(checkpoint, checkpoint_dir)
+    loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars)
+    check_length(loaded.ids, repr(text))
+    startup.start(1)
+    from ..insight.report import report as write_report
+
+    with Reading(of="characters") as progress, open_output(output) as write:
+        write(read_found(path, checkpoint, checkpoint_dir, lambda found: write_report(
+            found, loaded.ids, text, seed=seed, progress=progress
+        )))  # fmt: skip
+    click.echo(output)
+
+
+@click.command(cls=Grouped)
+@click.argument("run", nargs=-1, required=True, type=FilePath())
+@option(
+    "Picture", "--against", type=click.Choice(plots.AGAINST), default="steps", show_default=True,
+    help="Unit of the horizontal axis.",
+)  # fmt: skip
+@option(
+    "Picture", "--smoothing", type=click.FloatRange(0, 1, max_open=True), default=plots.SMOOTHING, show_default=True,
+    help="Smoothing of the training loss, drawn over the raw line; 0: none.",
+)  # fmt: skip
+@output_option(type=FilePath(), default="loss.png", show_default=True, help="A .png, .svg or .pdf file to write.")
+def plot(run: tuple[str, ...], output: str, against: str, smoothing: float) -> None:
+    """Plot the losses of one or more runs in one picture, and print its path.
+
+    RUN: folders of runs.
+
+    \b
+    Example:
+        charrnn-tf plot checkpoints mine --against seconds --output loss.svg
+    """
+    click.echo(plots.plot_runs(run, output, against=against, smoothing=smoothing))
+
+
+COMMANDS = (report, plot)

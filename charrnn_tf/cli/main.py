@@ -1,0 +1,41 @@
+"""The command `charrnn-tf`: parses options, calls the package, prints. TensorFlow loads inside commands that need it."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import click
+
+from .options import Commands
+
+MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # a file of this room each
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("charrnn-tf"), prog_name="charrnn-tf")
+def cli() -> None:
+    """Character-level language models: train on a text, generate more of it, score texts, export.
+
+    \b
+    Example:
+        charrnn-tf train anna.txt
+        charrnn-tf sample --prime "The " --length 500
+    """
+
+
+for _module in MODULES:
+    if find_spec(f"{__package__}.{_module}"):  # an optional room can be removed together with its commands
+        for _command in import_module(f".{_module}", __package__).COMMANDS:
+            cli.add_command(_command)
+
+
+def main() -> None:
+    """The console script: UTF-8 on standard output whatever the locale, and bytes that are not UTF-8 unchanged."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    cli()

@@ -1,0 +1,58 @@
+"""`charrnn-tf corpus`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from ..api.progress import Reading
+from .options import FilePath, Grouped, json_option, option
+
+
+@click.group()
+def corpus() -> None:
+    """List and download well-known texts by name.
+
+    \b
+    Example:
+        charrnn-tf corpus fetch anna
+    """
+
+
+@corpus.command("list", cls=Grouped)
+@json_option
+def list_corpora(as_json: bool) -> None:
+    """List the texts that can be downloaded, with their sizes.
+
+    \b
+    Example:
+        charrnn-tf corpus list
+    """
+    from ..text.catalog import CORPORA
+
+    rows = [{"name": name, **dataclasses.asdict(each)} for name, each in CORPORA.items()]
+    lines = (f"{row['name']:<16} {row['size'] / 1e6:>5.1f} MB  {row['about']}\n{'':<26}{row['url']}" for row in rows)
+    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(lines))
+
+
+@corpus.command("fetch", cls=Grouped)
+@click.argument("name")
+@option("Output", "--directory", type=FilePath(), default="data", show_default=True, help="Folder to write NAME.txt to.")
+@option("Source", "--url", default=None, help="Another address of the text.  [default: the listed one]")
+def fetch_corpus(name: str, directory: str, url: str | None) -> None:
+    """Download a text, verify it, and print its path; an interrupted download continues.
+
+    \b
+    Example:
+        charrnn-tf train "$(charrnn-tf corpus fetch tinyshakespeare)"
+    """
+    from ..text.catalog import fetch
+
+    with Reading() as progress:
+        path = fetch(name, directory, url=url, progress=lambda done, total: progress(f"Fetching {name}", done, total))
+    click.echo(path)
+
+
+COMMANDS = (corpus,)

@@ -1,0 +1,268 @@
+"""Generates text: cuts of the next character's distribution, and whole texts in one compiled loop."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from ..errors import ConfigError
+from ..network.cells import State
+from ..network.model import advance, build_model, character_losses, input_table, zero_state
+from ..network.products import Tensor
+from ..runs import checkpoint
+from ..runs.record import read_record
+from ..settings.schema import ModelConfig, check_cuts
+from ..text.vocabulary import Vocabulary
+
+CHUNK = 100  # characters per compiled call, after which they are printed
+SHOWN = 5_000  # upper bound on characters that a notebook colours
+MOST_OF_PRIME = 100_000  # last characters of a long prime that are read; earlier ones no longer affect the state
+SMALLEST, LARGEST = 1e-37, 1e38  # range of positive numbers in full float32 precision
+
+
+class Cuts(NamedTuple):
+    """Cuts of the distribution that characters are drawn from, each a scalar tensor.
+
+    First, temperature divides the logits (0: always the likeliest). Then only the top_n likeliest stay (0: all). Then only
+    the smallest set of likeliest characters that reaches probability top_p stays (Holtzman et al. 2020). Ties go to the
+    lower id.
+    """
+
+    top_n: Tensor  # int32
+    top_p: Tensor  # float32
+    temperature: Tensor  # float32
+
+    @classmethod
+    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Cuts:
+        """Convert numbers to tensors. Raises ConfigError for values out of range."""
+        check_cuts(top_n, top_p, temperature)
+        heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
+        real = tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
+        return cls(tf.constant(min(top_n, 2**31 - 1), tf.int32), *real)
+
+
+def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
+    """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
+    top_n, top_p, temperature = cuts
+    vocab_size = logits.shape[-1]
+    cut = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
+    values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
+    probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
+    cumulative = tf.cumsum(probabilities, axis=1)
+    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # always the likeliest, since 0 < top_p
+    last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
+    total = tf.gather(cumulative, last, batch_dims=1)
+    place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
+    return tf.gather(ids, tf.minimum(place, last), batch_dims=1)[:, 0]
+
+
+def read_prime(model: keras.Model, ids: Tensor, state: Sequence[State]) -> list[State]:
+    """Advance the states over ids [B, T]; negative ids are skipped."""
+    table = input_table(model)
+    columns = tf.transpose(ids)
+
+    def body(t: Tensor, state: Any) -> Any:
+        _, after = advance(model, table, tf.maximum(columns[t], 0), state)
+        known = (columns[t] >= 0)[:, None]
+        return t + 1, tf.nest.map_structure(lambda new, old: tf.where(known, new, old), after, state)
+
+    return tf.while_loop(lambda t, _: t < tf.shape(columns)[0], body, (0, list(state)))[1]
+
+
+def generate(
+    model: keras.Model,
+    ids: Tensor,
+    state: Sequence[State],
+    position: Tensor,
+    length: Tensor,
+    cuts: Cuts,
+    seed: Tensor,
+) -> tuple[Tensor, list[State]]:
+    """Generate `length` characters: last characters read [B] and states before them -> ids [length, B], states.
+
+    position: number of characters generated before. A text can be generated in chunks: the next one starts from the states
+    and the last row of ids of this one. Row k's character at position p is drawn with the k-th random number of (seed, p),
+    whatever the chunks and the number of rows.
+    """
+    table = input_table(model)
+    logits_layer = model.get_layer("logits")
+
+    def body(t: Tensor, ids: Tensor, state: Any, out: Any) -> Any:
+        outputs, state = advance(model, table, ids, state)
+        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
+        uniform = tf.random.stateless_uniform(tf.shape(ids), place, alg="philox")
+        ids = choose(logits_layer(outputs), uniform, cuts)
+        return t + 1, ids, state, out.write(t, ids)
+
+    out = tf.TensorArray(tf.int32, length, element_shape=ids.shape)
+    _, _, state, out = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out))
+    return out.stack(), list(state)
+
+
+class Sampler:
+    """Generates text from a trained model, one or several texts at a time.
+
+    >>> sampler = Sampler.from_checkpoint("checkpoints/i2000_l512")  # doctest: +SKIP
+    >>> sampler.sample("The ", length=200, top_n=5, seed=1)  # doctest: +SKIP
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, batch_size: int = 1) -> None:
+        self.config = config
+        self.vocabulary = vocabulary
+        self.batch_size = batch_size
+        self.model = build_model(config, batch_size)
+        states = tf.nest.map_structure(tf.TensorSpec.from_tensor, self.initial_state())
+        ids = tf.TensorSpec([batch_size], tf.int32)
+        whole, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+        self._read = tf.function(
+            lambda ids, state: read_prime(self.model, ids, state),
+            autograph=False,
+            input_signature=[tf.TensorSpec([batch_size, None], tf.int32), states],
+        )
+        self._generate = tf.function(
+            lambda *arguments: generate(self.model, *arguments),
+            autograph=False,
+            input_signature=[ids, states, whole, whole, Cuts(whole, real, real), tf.TensorSpec([], tf.int64)],
+        )
+        self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, batch_size: int = 1) -> Sampler:
+        """Load a saved model. Raises CheckpointError where the checkpoint can't be used."""
+        record = read_record(path)
+        sampler = cls(record.model, record.vocabulary, batch_size)
+        checkpoint.restore_weights(path, sampler.model)
+        return sampler
+
+    def initial_state(self) -> list[State]:
+        """The zero state: for each layer (hidden, cell) or (hidden,), each [batch_size, H]."""
+        return zero_state(self.config, self.batch_size)
+
+    def predict(
+        self,
+        character: str,
+        state: Sequence[State] | None = None,
+        *,
+        top_n: int = 0,
+        top_p: float = 1.0,
+        temperature: float = 1.0,
+        generator: np.random.Generator | None = None,
+    ) -> tuple[str, list[State]]:
+        """The notebooks' `predict`: a character and the state before it -> a drawn next character and the state after.
+
+        state: None is the zero state. generator: source of the random number; None is a fresh one. `probabilities` returns
+        the distribution itself. Needs a sampler with batch 1.
+        """
+        probabilities, after = self.probabilities(character, state)
+        uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
+        logits = tf.math.log(probabilities[None])
+        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature))
+        return self.vocabulary.decode(chosen.numpy(), "surrogateescape"), after
+
+    def probabilities(
+        self, character: str, state: Sequence[State] | None = None
+    ) -> tuple[npt.NDArray[np.float32], list[State]]:
+        """A character and the state before it -> probability of each next character [V], and the state after."""
+        ids = self.vocabulary.encode(character)
+        if self.batch_size != 1 or len(ids) != 1:
+            raise ConfigError("predict takes one character (of bytes: one byte) and a sampler with batch 1")
+        probabilities, after = self._predict(tf.constant(ids, tf.int32), list(state or self.initial_state()))
+        return probabilities[0].numpy(), after
+
+    def chunks(
+        self,
+        prime: str = "",
+        length: int = 1000,
+        *,
+        top_n: int = 5,
+        top_p: float = 1.0,
+        temperature: float = 1.0,
+        seed: int = 0,
+        unknown: str = "error",
+        errors: str = "replace",
+        chunk: int = CHUNK,
+    ) -> Iterator[list[str]]:
+        """Generate `length` characters after the prime, `chunk` at a time: each item is the next piece of every text.
+
+        Without a prime, or with only unknown characters in it, the text starts from a newline, or from the vocabulary's
+        first character where there is none. Raises TextError for characters of the prime that the model never saw, unless
+        unknown is "skip". A byte model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
+        """
+        cuts = Cuts.of(top_n, top_p, temperature)
+        if not 1 <= length < 2**31:
+            raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
+        if chunk < 1:
+            raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
+        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
+        begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        return self._chunks(begin, length, chunk, cuts, seed, errors)
+
+    def _chunks(
+        self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: Cuts, seed: int, errors: str
+    ) -> Iterator[list[str]]:
+        decoders = [self.vocabulary.decoder(errors) for _ in range(self.batch_size)]
+        state = self._read(tf.constant(np.tile(ids[:-1], (self.batch_size, 1))), self.initial_state())
+        last = tf.fill([self.batch_size], int(ids[-1]))
+        for position in range(0, length, chunk):
+            written, state = self._generate(last, state, position, min(chunk, length - position), cuts, seed)
+            last = written[-1]
+            pieces = [decode(column) for decode, column in zip(decoders, written.numpy().T, strict=True)]
+            ends = [decode([]) for decode in decoders] if position + chunk >= length else [""] * len(pieces)
+            yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
+
+    def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
+        """The prime and `length` characters after it, of the first text; settings as for `chunks`."""
+        return Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)), self)
+
+    def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """The known characters of a text, and the surprise of each in bits, from a zero state; 0 for the first."""
+        ids = self.vocabulary.encode(text, "skip")
+        shown = [self.vocabulary.decode([n], "backslashreplace") for n in ids]
+        if len(ids) < 2:
+            return shown, np.zeros(len(ids), np.float32)
+        nats, _ = character_losses(self.model, tf.constant(ids[None].astype(np.int32)), zero_state(self.config, 1))
+        return shown, np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
+
+    def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
+        outputs, after = advance(self.model, input_table(self.model), ids, state)
+        return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
+
+
+class Sample(str):
+    """A generated text. A notebook shows it with each character coloured by its surprise."""
+
+    def __new__(cls, text: str, sampler: Sampler) -> Sample:
+        """A string that keeps its sampler, to compute the surprise when it is shown."""
+        made = super().__new__(cls, text)
+        made._sampler = sampler
+        return made
+
+    _sampler: Sampler
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Copies are plain strings."""
+        return str, (str(self),)
+
+    def _repr_html_(self) -> str:
+        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more)."""
+        spans = (
+            f'<span title="{bits:.2f} bits" style="background-color: rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})">'
+            f"{html.escape(character)}</span>"
+            for character, bits in zip(*self._sampler.surprise(self[:SHOWN]), strict=True)
+        )
+        return f'<pre style="white-space: pre-wrap">{"".join(spans)}</pre>'
+
+
+def start_id(vocabulary: Vocabulary) -> int:
+    """The character that a text without a prime starts from: a newline, or the vocabulary's first character."""
+    return max(vocabulary.characters.find("\n"), 0)

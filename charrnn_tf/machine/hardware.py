@@ -1,0 +1,98 @@
+"""This computer, as far as settings and speed depend on it: cores, CPU instructions, GPUs, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from ..settings.recipe import Machine, recipe
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+def this_machine(gpus: int = 0) -> Machine:
+    """Describe this computer. gpus: GPUs that TensorFlow computes on, which only TensorFlow knows."""
+    return Machine(
+        cores=available_cores(), memory=available_memory(), bfloat16=has_bfloat16(), only_avx2=only_avx2(), gpus=gpus
+    )
+
+
+def settings_for(
+    characters: int,
+    *,
+    seconds: float | None = None,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+    cores: int | None = None,
+    bfloat16: bool | None = None,
+    hidden_size: int | None = None,
+) -> dict[str, Any]:
+    """Settings by name that the default preset chooses for a training text of this length and a budget.
+
+    cores, bfloat16: of another machine than this one. hidden_size: a width that is given. See `settings.recipe`.
+    """
+    given = {"cores": cores, "bfloat16": bfloat16}
+    machine = Machine(**vars(this_machine()) | {name: value for name, value in given.items() if value is not None})
+    chosen = recipe(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps, hidden_size=hidden_size)
+    return {name: choice.value for name, choice in chosen.items()}
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int | None:
+    """Bytes of memory of the computer, or of the control group that limits this process; None where unknown."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return memory
+    return min(memory, int(limit)) if limit.isdecimal() else memory
+
+
+def processor() -> str:
+    """Name of the CPU, if the system tells it."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN uses hardware bfloat16 products (x86 with AVX-512 BF16 or AMX, where the system tells)."""
+    return bool({"avx512_bf16", "amx_bf16"} & _instructions()) and os.environ.get(ONEDNN) != "0"
+
+
+def only_avx2() -> bool:
+    """Whether the CPU has AVX2 but no AVX-512 (x86, where the system tells)."""
+    return "avx2" in _instructions() and "avx512f" not in _instructions()
+
+
+def physical_gpus() -> int:
+    """GPUs that TensorFlow lists; unlike `gpus`, asking does not start its devices."""
+    import tensorflow as tf  # the module must load without
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def gpus() -> int:
+    """GPUs that TensorFlow computes on."""
+    import tensorflow as tf  # the module must load without
+
+    return len(tf.config.list_logical_devices("GPU"))
+
+
+def _instructions() -> frozenset[str]:
+    return frozenset(next((line.split() for line in _cpuinfo().splitlines() if line.startswith("flags")), []))
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,95 @@
+"""Starts TensorFlow quietly, with the switches and threads that make it fast on a CPU.
+
+Only commands and `train` call it: importing the package must not change its host's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .hardware import ONEDNN, available_cores, processor
+
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+
+
+def load() -> Any:
+    """Import TensorFlow with our defaults for the switches that the user has not set, and return it.
+
+    No device is started yet, so that threads and a cluster can still be configured.
+    """
+    os.environ.setdefault(ONEDNN, "1")
+    with _silence():
+        import tensorflow as tf  # after the switches
+
+        tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+def start(shards: int | None = None, workers: bool = False) -> None:
+    """Import TensorFlow, share the cores out to the shards of a batch, and start its devices.
+
+    shards: parts of the work computed in parallel, each with an equal share of the cores as its threads; None: one per core.
+    workers: several processes train together, which must be configured before TensorFlow starts its devices.
+    """
+    tf = load()
+    cores = available_cores()
+    if INTRA not in os.environ:
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // (shards or cores)))
+    if INTER not in os.environ:
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    if not workers:
+        with _silence():
+            tf.config.list_logical_devices()
+
+
+def in_force() -> dict[str, Any]:
+    """Facts that the last digits of results depend on; saved with every checkpoint."""
+    import tensorflow as tf  # the module must load without
+
+    threads = tf.config.threading
+    intra, inter = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
+    return {
+        "processor": processor(),
+        "cores": available_cores(),
+        "gpus": len(tf.config.list_logical_devices("GPU")),
+        "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
+        "inter_op_threads": os.environ.get(INTER, str(inter)),
+        "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),
+    }
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages off the terminal, unless the user set TF_CPP_MIN_LOG_LEVEL.
+
+    Some are written to file descriptor 2 before any log level applies, so the descriptor is redirected meanwhile. If the
+    start fails, the messages are shown.
+    """
+    if os.environ.get(LOG_LEVEL, "3") != "3":
+        yield
+        return
+    os.environ[LOG_LEVEL] = "3"
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(kept, 2)
+            caught.seek(0)
+            os.write(2, caught.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,75 @@
+"""Initial weights as in Keras, PyTorch, the PyTorch notebooks and TensorFlow 1 (`--init`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..settings.schema import ModelConfig
+
+
+def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
+    """Draw all weights from a seed, by `config.init`.
+
+    keras: Keras's defaults: Glorot-uniform kernels, orthogonal recurrent kernels, forget bias 1, embedding U(-0.05, 0.05).
+    pytorch: PyTorch's defaults: recurrent layers and dense U(-1/sqrt(H), 1/sqrt(H)), embedding N(0, 1). PyTorch has two
+        biases per layer: the one bias of an LSTM here is the sum of two draws, a GRU has both.
+    wide: pytorch, but dense weights U(-1, 1) and dense bias 0, as in the PyTorch "Anna Karenina" notebooks.
+    tf1: TensorFlow 1's: input and recurrent kernel as one Glorot-uniform matrix, bias 0 plus 1 for the forget gate (for a
+        GRU's two gates), dense weights from a normal of 0.1 truncated at two deviations, embedding U(-0.05, 0.05).
+    """
+    draw = np.random.default_rng(seed)
+    if config.embedding_size:
+        shape = (config.vocab_size, config.embedding_size)
+        normal = config.init in ("pytorch", "wide")
+        model.get_layer("embedding").set_weights([draw.normal(size=shape) if normal else _uniform(draw, 0.05, shape)])
+    for n in range(config.num_layers):
+        layer = model.get_layer(f"{config.cell}_{n}")
+        layer.set_weights(_recurrent_weights(draw, config, [weight.shape for weight in layer.get_weights()]))
+    dense = model.get_layer("logits")
+    dense.set_weights(_dense_weights(draw, config, [weight.shape for weight in dense.get_weights()]))
+
+
+def _recurrent_weights(draw: np.random.Generator, config: ModelConfig, shapes: Sequence[Any]) -> list[Any]:
+    """Kernel, recurrent kernel and bias of a recurrent layer."""
+    kernel, recurrent, bias = shapes
+    H = config.hidden_size
+    ones = np.zeros(bias)
+    if config.cell == "lstm":
+        ones[H : 2 * H] = 1
+    elif config.init == "tf1":
+        ones[0, : 2 * H] = 1
+    if config.init == "keras":
+        glorot = keras.initializers.GlorotUniform(_seed(draw))(kernel)
+        return [glorot, keras.initializers.Orthogonal(seed=_seed(draw))(recurrent), ones]
+    if config.init == "tf1":
+        limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
+        return [_uniform(draw, limit, kernel), _uniform(draw, limit, recurrent), ones]
+    limit = 1 / math.sqrt(H)
+    second = _uniform(draw, limit, bias) if config.cell == "lstm" else 0
+    return [_uniform(draw, limit, kernel), _uniform(draw, limit, recurrent), _uniform(draw, limit, bias) + second]
+
+
+def _dense_weights(draw: np.random.Generator, config: ModelConfig, shapes: Sequence[Any]) -> list[Any]:
+    """Kernel and bias of the output layer."""
+    kernel, bias = shapes
+    if config.init == "pytorch":
+        limit = 1 / math.sqrt(config.hidden_size)
+        return [_uniform(draw, limit, kernel), _uniform(draw, limit, bias)]
+    if config.init == "wide":
+        return [_uniform(draw, 1, kernel), np.zeros(bias)]
+    if config.init == "keras":
+        return [keras.initializers.GlorotUniform(_seed(draw))(kernel), np.zeros(bias)]
+    return [keras.initializers.TruncatedNormal(stddev=0.1, seed=_seed(draw))(kernel), np.zeros(bias)]
+
+
+def _uniform(draw: np.random.Generator, limit: float, shape: Sequence[int]) -> Any:
+    return draw.uniform(-limit, limit, shape)
+
+
+def _seed(draw: np.random.Generator) -> int:
+    return int(draw.integers(2**31))

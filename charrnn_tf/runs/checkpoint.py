@@ -1,0 +1,165 @@
+"""Writes and restores checkpoints, one folder each: `i{iteration}_l{hidden}` holds all that a run needs to continue.
+
+    checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`Record`)
+                          variables.*     TensorFlow's checkpoint files, under names of our own
+                          SHA256SUMS      of every other file in the folder
+
+A folder is written under a name that begins with a dot and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..errors import CheckpointError, reason, warn
+from ..files import sha256
+from ..network.model import build_model, weights
+from .find import NAME, list_checkpoints
+from .metrics import METRICS
+from .record import CONFIG, INDEX, SUMS, VARIABLES, Record, read_record, to_json
+
+
+def write(
+    directory: Path, record: Record, variables: Mapping[str, Any], reached: Callable[[str], None] = lambda point: None
+) -> Path:
+    """Save variables and record as one folder, complete or not at all, and return its path.
+
+    reached: called with the name of each stage of the writing; tests stop there.
+    Raises CheckpointError where the file system refuses.
+    """
+    target = directory / record.name
+    partial, replaced = (directory / f".{record.name}.{state}" for state in ("partial", "replaced"))
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        reached("folder")
+        tf.train.Checkpoint(**variables).write(str(partial / VARIABLES))
+        reached("variables")
+        (partial / CONFIG).write_text(to_json(record), encoding="utf-8")
+        sums = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir()))
+        (partial / SUMS).write_text(sums, encoding="utf-8")
+        reached("sums")
+        for file in partial.iterdir():
+            _to_disk(file)
+        _to_disk(partial)
+        reached("complete")
+        if target.exists():  # the same step again, with what was due at it
+            target.rename(replaced)
+            reached("replaced")
+        partial.rename(target)
+        reached("renamed")
+        shutil.rmtree(replaced, ignore_errors=True)
+        _to_disk(directory)
+        write_index(directory)
+        reached("indexed")
+    except (OSError, ValueError, tf.errors.OpError, CheckpointError) as error:  # ValueError: text that UTF-8 can't encode
+        with suppress(OSError):
+            clean(directory)
+        raise CheckpointError(
+            f"can't save {str(target)!r}: {why(error)}. Make room or choose another `checkpoint_dir`."
+        ) from error
+    return target
+
+
+def why(error: Exception) -> str:
+    """The readable part of an error; TensorFlow's look like `...; No space left on device [Op:SaveV2]`."""
+    if isinstance(error, tf.errors.OpError):
+        return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
+    return reason(error)
+
+
+def write_index(directory: Path) -> None:
+    """Write TensorFlow's own index of the folder (a CheckpointState in text form).
+
+    `tf.train.latest_checkpoint` and `tf.train.get_checkpoint_state` read it.
+    """
+    prefixes = [f"{path.name}/{VARIABLES}" for path in list_checkpoints(directory)]
+    lines = [
+        f'model_checkpoint_path: "{prefixes[-1]}"',
+        *(f'all_model_checkpoint_paths: "{each}"' for each in prefixes),
+    ]
+    partial = directory / f".{INDEX}.partial"
+    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.replace(directory / INDEX)
+
+
+def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
+    """Read into the same variables everything that `write` saved, with nothing left over on either side."""
+    _read(path, variables, lambda status: status.assert_consumed())
+
+
+def restore_weights(path: str | Path, model: keras.Model) -> None:
+    """Read only the weights of a checkpoint into a model of any batch size."""
+    _read(path, {"weights": weights(model)}, lambda status: status.expect_partial().assert_existing_objects_matched())
+
+
+def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Record]:
+    """Build a checkpoint's model with its weights, for any batch size."""
+    record = read_record(path)
+    model = build_model(record.model, batch_size)
+    restore_weights(path, model)
+    return model, record
+
+
+def _read(path: str | Path, variables: Mapping[str, Any], check: Callable[[Any], object]) -> None:
+    try:
+        check(tf.train.Checkpoint(**variables).read(str(Path(path) / VARIABLES)))
+    except (tf.errors.OpError, ValueError, AssertionError) as error:
+        first_line = str(error).split("\n", maxsplit=1)[0]
+        raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
+
+
+def remove_run(directory: Path) -> None:
+    """Remove the files that a run writes into its folder, and nothing else."""
+    clean(directory)
+    for path in list_checkpoints(directory):
+        remove(path)
+    for name in (METRICS, INDEX):
+        (directory / name).unlink(missing_ok=True)
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged checkpoint so that no command finds it any more."""
+    aside = path.with_name(f".{path.name.strip('.')}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    warn(f"{str(path)!r} is damaged and was renamed to {aside.name}.")
+
+
+def clean(directory: Path) -> None:
+    """Repair what a killed run left: restore a checkpoint that was about to be replaced, remove partial ones."""
+    for path in directory.glob(".i*_l*.*"):
+        name, state = path.name[1:].split(".", 1)
+        if not NAME.fullmatch(name) or state not in ("partial", "replaced", "removed"):
+            continue
+        if state == "replaced" and not (directory / name).exists():
+            path.rename(directory / name)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint; a single rename takes it out of the listing."""
+    doomed = path.with_name(f".{path.name}.removed")
+    with suppress(FileNotFoundError):  # another process has removed it
+        path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Flush a file, or a folder's entries, to the disk; Windows can't do the latter and does not need it."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,148 @@
+"""A run's folder during training: the lock against a second run, its metrics.csv, and which checkpoints are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..errors import CheckpointError, reason, warn
+from . import checkpoint, find
+from .find import LOCK, check_empty, find_record, identity, iteration, list_checkpoints, read_records, without_checkpoints
+from .metrics import METRICS, MetricsFile, NoMetrics
+from .record import Record, read_record
+
+
+class RunDirectory:
+    """The folder of one run while it trains."""
+
+    def __init__(self, path: str | Path, keep: int, *, resume: bool, overwrite: bool) -> None:
+        """Prepare the folder.
+
+        Raises CheckpointError where it holds a run and neither resume nor overwrite is given, or another run writes to it.
+
+        With resume, `records` hold at least one checkpoint, or CheckpointError is raised; damaged checkpoints are renamed
+        with a warning.
+        """
+        self.path = Path(path)
+        self._keep = keep
+        self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
+        self._metrics: MetricsFile | None = None
+        if resume and not list_checkpoints(self.path):
+            raise without_checkpoints(self.path)
+        with self._locked(), self._errors():
+            if overwrite:
+                checkpoint.remove_run(self.path)
+            elif not resume:
+                check_empty(self.path)
+            checkpoint.clean(self.path)
+            found = list_checkpoints(self.path)
+            self.records = read_records(found)
+            for damaged in sorted(set(found) - set(self.records)):
+                checkpoint.put_aside(damaged)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of the folder; the system releases it when the process ends, however it ends."""
+        self._acquire()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the folder was removed or is no longer writable
+                (self.path / LOCK).unlink(missing_ok=True)  # while the lock is held, so that a waiting process notices
+            self._lock.release()
+
+    def _acquire(self) -> None:
+        with self._errors():
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        self._locked_file = identity(self.path / LOCK)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Timeout:
+            raise CheckpointError(
+                f"another run is writing to {str(self.path)!r}. Wait for it, stop it, or use another `checkpoint_dir`."
+            ) from None
+        except OSError as error:
+            raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
+
+    @property
+    def latest(self) -> Path:
+        """The saved checkpoint with the highest step."""
+        return max(self.records, key=iteration)
+
+    @property
+    def best(self) -> Record | None:
+        """Record of the saved checkpoint with the lowest validation loss; None before the first validation."""
+        found = self.records[find.best(self.records)] if self.records else None
+        return found if found and found.validation_loss is not None else None
+
+    @contextmanager
+    def open(self, step: int) -> Iterator[MetricsFile]:
+        """Lock the folder for a run that continues from a step, and open its metrics.csv.
+
+        Raises CheckpointError where another run writes to the folder, or has done so since this one was prepared.
+        """
+        with self._locked():
+            if list_checkpoints(self.path) != sorted(self.records, key=iteration):
+                raise CheckpointError(f"another run has written to {str(self.path)!r} meanwhile. Start again.")
+            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
+            try:
+                yield self._metrics
+            finally:
+                self._metrics.close()
+                self._metrics = None
+
+    def save(self, saved: Record, variables: dict[str, Any]) -> Path:
+        """Flush metrics.csv, write a checkpoint, and remove those that are no longer kept.
+
+        A folder that was removed or emptied meanwhile is created again, metrics.csv included.
+        """
+        if self._metrics:
+            lock_is_gone = identity(self.path / LOCK) != self._locked_file
+            if lock_is_gone:
+                self._lock.release(force=True)
+                self._acquire()
+            if lock_is_gone or not (self.path / METRICS).exists():
+                warn(f"{str(self.path)!r} was removed or emptied during the run; it is created again.")
+                self._metrics.write_anew()
+            self._metrics.to_disk()
+        self.records = {path: left for path, left in self.records.items() if path.exists()}
+        path = checkpoint.write(self.path, saved, variables)
+        self.records[path] = read_record(path, check=False)  # as JSON has it: a loss that is not finite is None
+        with self._errors():
+            self._prune()
+        return path
+
+    def _prune(self) -> None:
+        """Keep the newest `keep`, the best and the latest; a checkpoint saved only as best goes when another is better."""
+        paths = sorted(self.records, key=iteration)
+        regular = [path for path in paths if not self.records[path].only_while_best]
+        kept = {*regular[-self._keep :], paths[-1], find.best(self.records)}
+        doomed = [path for path in paths if path not in kept]
+        for path in doomed:
+            with suppress(PermissionError):  # on Windows while another process reads it: the next save tries again
+                checkpoint.remove(path)
+                del self.records[path]
+        if doomed:
+            checkpoint.write_index(self.path)
+
+
+class ReadOnlyDirectory(RunDirectory):
+    """A run's folder in a worker that is not the chief, who alone writes there."""
+
+    def __init__(self, path: str | Path, *, resume: bool) -> None:
+        """With resume, `records` hold the latest checkpoint; raises CheckpointError where there is none."""
+        self.path = Path(path)
+        self.records = dict([find_record("latest", path)]) if resume else {}
+
+    @contextmanager
+    def open(self, step: int) -> Iterator[MetricsFile]:
+        """A metrics file that drops its rows."""
+        yield NoMetrics()

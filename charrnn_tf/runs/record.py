@@ -1,0 +1,162 @@
+"""A checkpoint's record, config.json: what it holds, reading and writing it, checking sums. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..errors import CharRNNError, CheckpointError, ConfigError, reason
+from ..files import sha256
+from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, whole_number
+from ..text.corpus import TextRecord
+from ..text.vocabulary import ByteVocabulary, Vocabulary
+
+FORMAT = 3
+SURROGATE = re.compile("[\ud800-\udfff]")
+CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
+TRAIN_HINT = "Train one with: charrnn-tf train FILE"
+SETTLED_SECONDS = 1.0  # file times are too coarse to tell changes within such a time apart
+_verified: set[Any] = set()  # states of checkpoints whose sums this process has compared
+
+
+@dataclass(frozen=True)
+class Record:
+    """Content of config.json."""
+
+    model: ModelConfig
+    train: TrainConfig
+    vocabulary: Vocabulary
+    text: TextRecord
+    step: int
+    epoch: float  # passes over the training part so far
+    seconds: float  # wall time of the command, over all resumes
+    train_loss: float | None  # nats per character, from the last row of metrics.csv
+    validation_loss: float | None  # nats per character at this very step; None: not validated here
+    only_while_best: bool = False  # saved only because it had the lowest validation loss
+    init_from: str | None = None
+    in_force: Mapping[str, Any] = field(default_factory=dict)  # see `machine.startup.in_force`
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return f"i{self.step}_l{self.model.hidden_size}"
+
+
+def read_record(path: str | Path, check: bool = True) -> Record:
+    """Read the record of a checkpoint, after comparing its files with SHA256SUMS unless `check` is False.
+
+    Raises CheckpointError for a folder that is no checkpoint, is damaged, or was written by a newer version.
+    """
+    path = Path(path)
+    if check:
+        verify(path)
+    where = f"{str(path / CONFIG)!r}"
+    try:
+        data = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise CheckpointError(
+                f"{where} has format {data['format']!r}, this version reads {FORMAT}. Install the version that wrote it."
+            )
+        record = Record(
+            model=from_json(ModelConfig, data["model"], where),
+            train=from_json(TrainConfig, data["train"], where),
+            vocabulary=ByteVocabulary() if data["train"]["vocabulary"] == "bytes" else Vocabulary(data["vocabulary"]),
+            text=TextRecord.from_json(**data["text"]),
+            only_while_best=data["only_while_best"],
+            init_from=data["init_from"],
+            in_force=dict(data["in_force"]),
+            **data["counters"],
+            **data["losses"],
+        )
+        _check_values(record)
+        return record
+    except OSError as error:
+        raise CheckpointError(f"can't read {where}: {reason(error)}") from error
+    except CheckpointError:
+        raise
+    except (CharRNNError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{where} is not the record of a checkpoint: {error}") from error
+
+
+def _check_values(record: Record) -> None:
+    """Raise ConfigError for values that no run writes."""
+    whole_number("step", record.step, least=0)
+    whole_number("characters", record.text.characters, least=0)
+    finite_number("epoch", record.epoch, least=0)
+    finite_number("seconds", record.seconds, least=0)
+    for name in ("train_loss", "validation_loss"):
+        if getattr(record, name) is not None:
+            finite_number(name, getattr(record, name))
+    if len(record.vocabulary) != record.model.vocab_size:
+        raise ConfigError(f"vocabulary has {len(record.vocabulary)} characters, the model {record.model.vocab_size}")
+
+
+def verify(path: Path) -> None:
+    """Compare every file of a checkpoint with its sum in SHA256SUMS; raises CheckpointError for the first that differs.
+
+    A checkpoint whose files have not changed since this process compared them is not hashed again.
+    """
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{str(path)!r} is not a checkpoint: it has no {CONFIG}. {TRAIN_HINT}")
+    try:
+        state, settled = _state(path)
+        if state in _verified:
+            return
+        sums = dict(line.split("  ", 1)[::-1] for line in (path / SUMS).read_text(encoding="utf-8").splitlines())
+        for name, expected in sums.items():
+            if sha256(path / Path(name).name) != expected:
+                raise CheckpointError(
+                    f"{str(path / name)!r} is damaged: its SHA-256 differs from {SUMS}. Use another checkpoint."
+                )
+        if not {CONFIG, *(file.name for file in path.glob(f"{VARIABLES}*"))} <= set(sums):
+            raise CheckpointError(f"{str(path / SUMS)!r} is incomplete. Use another checkpoint.")
+        if settled:
+            _verified.add(state)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: {error.filename!r} is missing. Use another checkpoint.") from error
+    except OSError as error:
+        raise CheckpointError(f"can't read {error.filename or str(path)!r}: {reason(error)}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{str(path / SUMS)!r} is damaged: {error}. Use another checkpoint.") from error
+
+
+def _state(path: Path) -> tuple[Any, bool]:
+    """Identity, size and times of a checkpoint's files, and whether the latest change is old enough to rely on them."""
+    files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
+    latest = max(max(status.st_mtime, status.st_ctime) for _, status in files)
+    state = tuple((name, each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for name, each in files)
+    return state, time.time() - latest > SETTLED_SECONDS
+
+
+def to_json(record: Record) -> str:
+    """The text of config.json."""
+    packages = {name: metadata.version(name) for name in ("charrnn-tf", "tensorflow", "keras", "numpy")}
+    data = {
+        "format": FORMAT,
+        "counters": {"step": record.step, "epoch": record.epoch, "seconds": record.seconds},
+        "losses": {"train_loss": _finite(record.train_loss), "validation_loss": _finite(record.validation_loss)},
+        "model": dataclasses.asdict(record.model),
+        "train": dataclasses.asdict(record.train),
+        "vocabulary": record.vocabulary.characters,
+        "text": dataclasses.asdict(record.text),
+        "only_while_best": record.only_while_best,
+        "init_from": record.init_from,
+        "versions": {"python": platform.python_version(), **packages},
+        "in_force": dict(record.in_force),
+    }
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # in a file name that is not UTF-8
+
+
+def _finite(loss: float | None) -> float | None:
+    """A loss, or None where it is not finite: JSON has no word for that."""
+    return loss if loss is not None and math.isfinite(loss) else None

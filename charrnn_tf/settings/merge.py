@@ -1,0 +1,250 @@
+"""Settings are resolved here, once: preset < TOML file < flags < recipe, then everything that is still open.
+
+`merge` combines what is asked for, before the text is read. `resolve` (a new run) and `resolve_resumed` (one that goes on)
+return frozen settings in which budget, validation interval, shards and XLA are decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, reason
+from ..files import open_file
+from .presets import DEFAULT, PRESETS, check_preset
+from .recipe import FOR_ADAM, Choice, Machine, recipe
+from .schema import (
+    BUDGETS,
+    MODEL_OPTIONS,
+    RESUMABLE,
+    SETTINGS,
+    TRAIN_OPTIONS,
+    VALIDATION_LIMIT,
+    ModelConfig,
+    TrainConfig,
+)
+
+SECONDS_PER_MILLION_CHARACTERS = 600
+LEAST_SECONDS, MOST_SECONDS = 60, 1620  # of the default budget
+LEAST_STREAMS = 5  # in a shard: with fewer, products are too small to run in parallel
+XLA_STREAMS = 8  # up to this batch size XLA is faster; products are then so small that the operations around them dominate
+XLA_STEPS = 1000  # steps of a run from which on compiling with XLA pays
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Settings as a user gave them, by name, before the text is known."""
+
+    preset: str
+    settings: Mapping[str, Any]  # of preset, file and flags
+
+    @property
+    def train(self) -> TrainConfig:
+        """The training settings, with defaults for those not given."""
+        return TrainConfig(**_split(self.settings)[1])
+
+    @property
+    def budget(self) -> bool:
+        """Whether a budget is given."""
+        return any(self.settings.get(name) is not None for name in BUDGETS)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All settings of a run, decided."""
+
+    model: ModelConfig
+    train: TrainConfig
+    chosen: Mapping[str, Choice] = field(default_factory=dict)  # by the recipe
+    budget_given: bool = True
+
+
+def merge(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any], initial: TrainConfig | None = None) -> Asked:
+    """Combine settings by name: flags win over the file, the file over the preset.
+
+    Budgets go together: a layer that gives one replaces all budgets of the layers below.
+    initial: settings of the run that `--init-from` starts from; its vocabulary is kept.
+    Raises ConfigError for a value of the wrong type or out of range.
+    """
+    check_preset(preset)
+    settings: dict[str, Any] = {}
+    for layer in (PRESETS[preset], file, flags):
+        if any(budget in layer for budget in BUDGETS):
+            settings = {name: value for name, value in settings.items() if name not in BUDGETS}
+        settings.update(layer)
+    model, train = _split(settings)
+    ModelConfig(vocab_size=1, **model)
+    checked = TrainConfig(**train)
+    if initial:
+        for name in ("vocabulary", "min_count"):
+            if getattr(checked, name) not in (getattr(TrainConfig, name), getattr(initial, name)):
+                raise ConfigError(f"`{name}` contradicts `init_from`, which brings its own vocabulary. Leave it out.")
+        settings["vocabulary"] = initial.vocabulary
+    if checked.min_count > 1:
+        settings.setdefault("unknown", "skip")
+    return Asked(preset, settings)
+
+
+def initial_model(asked: Asked, model: ModelConfig, where: str) -> ModelConfig:
+    """The model config of a run that starts from the weights of another: its shape, and the dropout asked for.
+
+    Raises ConfigError where another shape is asked for. where: the name of the initial model in errors.
+    """
+    given = _split(asked.settings)[0]
+    for name, value in given.items():
+        if name not in ("dropout", "init") and value != getattr(model, name):
+            raise ConfigError(
+                f"`{name}` {value} contradicts `init_from`: the model in {where} has {getattr(model, name)}. Leave the "
+                "setting out, or the preset that contains it."
+            )
+    return dataclasses.replace(model, dropout=given.get("dropout", model.dropout))
+
+
+def resolve(
+    asked: Asked, characters: int, vocab_size: int, machine: Machine, initial: ModelConfig | None = None, replicas: int = 1
+) -> Resolved:
+    """Decide all settings of a new run.
+
+    characters: length of the whole text. initial: model config of a run that starts from given weights, see
+    `initial_model`. replicas: that share a batch. The default preset takes what is not asked for from `recipe`.
+    """
+    model_settings, train_settings = _split(asked.settings)
+    chosen: dict[str, Choice] = {}
+    if asked.preset == DEFAULT:
+        budgeted = _with_budget(asked.train, characters)
+        width = initial.hidden_size if initial else model_settings.get("hidden_size")
+        chosen = recipe(
+            budgeted.training_characters(characters), machine, seconds=budgeted.max_seconds, epochs=budgeted.epochs,
+            max_steps=budgeted.max_steps, hidden_size=width,
+        )  # fmt: skip
+        kept = {*asked.settings, *(MODEL_OPTIONS if initial else ()), *(() if budgeted.optimizer == "adam" else FOR_ADAM)}
+        chosen = {name: choice for name, choice in chosen.items() if name not in kept}
+    by_recipe = _split({name: choice.value for name, choice in chosen.items()})
+    model = initial or ModelConfig(vocab_size=vocab_size, **by_recipe[0] | model_settings)
+    train = complete(TrainConfig(**by_recipe[1] | train_settings), characters, machine, replicas)
+    return Resolved(model, train, chosen, asked.budget)
+
+
+def resolve_resumed(
+    asked: Asked, model: ModelConfig, train: TrainConfig, characters: int, machine: Machine, *, replicas: int = 1
+) -> Resolved:
+    """Decide the settings of a run that goes on: the saved ones, with the changes that `check_resumed` allows."""
+    return Resolved(model, complete(resumed(asked, train), characters, machine, replicas))
+
+
+def resumed(asked: Asked, train: TrainConfig) -> TrainConfig:
+    """Saved training settings with what is asked for of RESUMABLE; a new budget replaces all saved ones."""
+    changes = {name: value for name, value in asked.settings.items() if name in RESUMABLE}
+    if asked.budget:
+        changes = {**dict.fromkeys(BUDGETS), **changes}
+    return dataclasses.replace(train, **changes)
+
+
+def check_resumed(asked: Asked, model: ModelConfig, train: TrainConfig, where: str) -> None:
+    """Raise ConfigError where a setting is asked for that differs from the saved one and may not change.
+
+    where: the run's folder, as errors name it.
+    """
+    saved = dataclasses.asdict(model) | dataclasses.asdict(train)
+    for name, value in asked.settings.items():
+        if name not in RESUMABLE and value != saved[name]:
+            raise ConfigError(
+                f"`{name}` {value} can't change on `resume`: the run in {where} has {saved[name]}. Leave it out, or the "
+                "preset that contains it, or start another run in another `checkpoint_dir`."
+            )
+
+
+def complete(train: TrainConfig, characters: int, machine: Machine, replicas: int = 1) -> TrainConfig:
+    """Decide what is still open in training settings: budget, validation interval, shards and XLA.
+
+    Saved shards are kept where the replicas can share them evenly.
+    """
+    train = _with_budget(train, characters)
+    steps_per_epoch = train.steps_per_epoch(characters)
+    xla, shards = train.xla, train.shards
+    if machine.gpus:
+        xla, shards = False, shards or 1  # XLA can't compile cuDNN's kernels
+    else:
+        most_steps = train.most_steps(steps_per_epoch)
+        if xla is None:
+            xla = train.batch_size <= XLA_STREAMS and (most_steps is None or most_steps >= XLA_STEPS)
+        if not shards or shards % replicas:
+            shards = replicas * default_shards(train.batch_size // replicas, machine.cores)
+    return dataclasses.replace(
+        train,
+        shards=shards,
+        xla=xla and train.strategy == "none",
+        validate_every=train.validate_every or _validation_interval(train, steps_per_epoch),
+    )
+
+
+def default_shards(batch_size: int, cores: int) -> int:
+    """Parts of a batch to compute in parallel: one per core, if that divides the batch and leaves each enough streams."""
+    for shards in range(cores, 1, -1):
+        if batch_size % shards == 0 and batch_size // shards >= LEAST_STREAMS:
+            return shards
+    return 1
+
+
+def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
+    """The settings with the default budget where none is given: 10 minutes per million characters, 1 to 27 minutes."""
+    if any(getattr(train, budget) is not None for budget in BUDGETS):
+        return train
+    seconds = min(max(SECONDS_PER_MILLION_CHARACTERS * characters / 1e6, LEAST_SECONDS), MOST_SECONDS)
+    return dataclasses.replace(train, max_seconds=float(round(seconds)))
+
+
+def _validation_interval(train: TrainConfig, steps_per_epoch: int) -> int:
+    """Steps between validations: an epoch, or the time in which ten times a validation's text is read."""
+    return max(1, min(steps_per_epoch, 10 * VALIDATION_LIMIT // (train.batch_size * train.num_steps)))
+
+
+def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
+    """The settings of a preset for a vocabulary of this size, with some changed. Raises ConfigError for an unknown name.
+
+    >>> model_config, train_config = preset("notebook", 83, epochs=5)
+    >>> model_config.hidden_size, train_config.batch_size, train_config.epochs
+    (512, 128, 5)
+    """
+    check_preset(name)
+    known = {*MODEL_OPTIONS, *TRAIN_OPTIONS}
+    for change in changes:
+        if change not in known:
+            raise ConfigError(f"there is no setting {change!r}{hint(change, known)}")
+    model, train = _split(merge(name, {}, changes).settings)
+    return ModelConfig(vocab_size=vocab_size, **model), TrainConfig(**train)
+
+
+def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings by name -> those of ModelConfig and those of TrainConfig."""
+    model = {name: settings[name] for name in MODEL_OPTIONS if name in settings}
+    train = {name: settings[name] for name in TRAIN_OPTIONS if name in settings}
+    return model, train
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read a flat TOML file of settings, named as the options with underscores: `hidden_size = 256`.
+
+    Raises ConfigError for a file that can't be read, is not TOML or names an unknown setting.
+    """
+    try:
+        with open_file(path) as file:
+            settings = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"can't read the settings in {str(path)!r}: {reason(error)}") from error
+    names = {*SETTINGS, "preset"}
+    for name in settings:
+        if name not in names:
+            raise ConfigError(f"{str(path)!r} has an unknown setting {name!r}{hint(name, names)}")
+    return settings
+
+
+def hint(name: str, names: Collection[str]) -> str:
+    """End of an error on an unknown name: the closest known one, or all."""
+    close = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(names))}"

@@ -1,0 +1,115 @@
+"""The rule that fills in what the default preset leaves open, from the text's length, the budget and the machine.
+
+docs/settings.md tells how the numbers were found and what they give.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .schema import TrainConfig
+
+SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # hidden size -> characters per second and core; 2 layers, bfloat16
+FLOAT32 = 0.7  # relative speed without bfloat16
+ONLY_AVX2 = 0.18  # relative speed with neither bfloat16 nor AVX-512
+START_SECONDS = 8.0  # of a run without training steps: imports, compiling, saving
+LEAST_UPDATES = 2_500  # that a wider model needs to end ahead of a narrower one
+DROPOUT = (2.5, 0.15)  # passes over the text that need none; increase for each doubling beyond them
+WEIGHT_DROPOUT = (5.0, 0.2)
+MOST_DROPOUT = 0.5
+WINDOWS_PER_STREAM = 8  # lower bound, for short texts
+LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; clipping most gradients keeps a huge one harmless
+FOR_ADAM = ("learning_rate", "clip_norm")
+VALIDATE_EVERY = 1_000  # steps, where an epoch has fewer: a validation then takes about 5% of the time
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What settings depend on of a computer; `machine.hardware.this_machine` describes the one that runs."""
+
+    cores: int = 1
+    memory: int | None = None  # bytes that this process may use; None: unknown
+    bfloat16: bool = False  # hardware bfloat16 products
+    only_avx2: bool = False  # AVX2 but no AVX-512
+    gpus: int = 0  # that TensorFlow computes on
+
+
+class Choice(NamedTuple):
+    """A setting that the rule chose."""
+
+    value: Any
+    why: str
+
+
+def recipe(
+    characters: int,
+    machine: Machine,
+    *,
+    seconds: float | None = None,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+    hidden_size: int | None = None,
+) -> dict[str, Choice]:
+    """Choose settings, by name, for a training part of this length and a budget; the shortest of several budgets counts.
+
+    - `hidden_size`: the widest of 256, 384 and 512 that gets at least 2,500 updates, by the speeds above.
+    - `dropout`: 0 up to 2.5 passes over the text, 0.15 more for each doubling, at most 0.5 (25 passes).
+    - `weight_dropout`: 0 up to 5 passes, 0.2 more for each doubling, at most 0.5 (28 passes).
+    - `learning_rate`, for Adam: 0.02 up to a width of 256, then proportional to 1 / sqrt(width).
+    - `clip_norm`: 0.1, for Adam.
+    - `batch_size`: 32 streams, halved until each has at least 8 windows.
+    - `precision`: bfloat16 where the CPU has it.
+    - `validate_every`: 1,000 steps where an epoch has fewer.
+
+    hidden_size: a width that is given; the rest follows from it.
+
+    >>> chosen = recipe(1_800_000, Machine(cores=2, bfloat16=True), seconds=139)
+    >>> [chosen[name].value for name in ("hidden_size", "dropout", "precision")]
+    [384, 0.05, 'bfloat16']
+    """
+    default = TrainConfig()
+    batch_size = default.batch_size
+    while batch_size > 1 and characters < WINDOWS_PER_STREAM * batch_size * default.num_steps:
+        batch_size //= 2
+    window = batch_size * default.num_steps
+
+    def characters_read(width: int) -> float:
+        """Characters that a model of this width trains on within the budget."""
+        limits = [
+            None if seconds is None else max(seconds - START_SECONDS, 0.0) * _speed(width, machine),
+            None if epochs is None else epochs * characters,
+            None if max_steps is None else max_steps * window,
+        ]
+        return min((limit for limit in limits if limit is not None), default=math.inf)
+
+    wide_enough = [width for width in SPEEDS if characters_read(width) >= LEAST_UPDATES * window]
+    width = hidden_size or max(wide_enough, default=min(SPEEDS))
+    passes = max(characters_read(width) / characters, 1e-9)
+    widest = f"widest with {LEAST_UPDATES:,} updates in the budget" if wide_enough else "the budget allows few updates"
+    often = f"{passes:.2g} passes over the text"
+    chosen = {
+        "hidden_size": Choice(width, widest),
+        "dropout": Choice(_dropout(passes, *DROPOUT), often),
+        "weight_dropout": Choice(_dropout(passes, *WEIGHT_DROPOUT), often),
+        "learning_rate": Choice(float(f"{LEARNING_RATE * min(1.0, (256 / width) ** 0.5):.2g}"), "for this width"),
+        "clip_norm": Choice(CLIP_NORM, "for Adam"),
+        "batch_size": Choice(batch_size, "for this length of text"),
+        "precision": Choice("bfloat16" if machine.bfloat16 else "float32", "fastest on this CPU"),
+    }
+    if characters < VALIDATE_EVERY * window:
+        chosen["validate_every"] = Choice(VALIDATE_EVERY, "short epochs")
+    return chosen
+
+
+def _speed(width: int, machine: Machine) -> float:
+    """Estimated characters per second of training a model of this width on all cores."""
+    nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
+    relative = 1.0 if machine.bfloat16 else ONLY_AVX2 if machine.only_avx2 else FLOAT32
+    return SPEEDS[nearest] * (nearest / width) ** 1.5 * machine.cores * relative
+
+
+def _dropout(passes: float, without: float, per_doubling: float) -> float:
+    """Dropout rate for so many passes over the text, a multiple of 0.05."""
+    return round(20 * min(max(per_doubling * math.log2(passes / without), 0.0), MOST_DROPOUT)) / 20

@@ -1,0 +1,188 @@
+"""Characters and their ids."""
+
+from __future__ import annotations
+
+import codecs
+import string
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigError, TextError, describe_character
+from ..settings.schema import UNKNOWN
+
+NO_ID = 255  # in a table of bytes
+Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the vocabulary
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The text's code points, [characters]; lone surrogates keep their numbers."""
+    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+
+
+def _one_byte_each(text: str) -> bytes | None:
+    """The text's code points as bytes, where all are below 256."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return None
+
+
+class Vocabulary:
+    """The characters a model knows; the id of each is its place.
+
+    >>> vocabulary = Vocabulary.from_text("hello")
+    >>> vocabulary.characters
+    'ehlo'
+    >>> vocabulary.decode(vocabulary.encode("hole"))
+    'hole'
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = "".join(characters)
+        if not self.characters:
+            raise TextError("a vocabulary needs at least one character")
+        if len(set(self.characters)) != len(self.characters):
+            raise ConfigError("a vocabulary holds every character once, but some are repeated")
+
+    @classmethod
+    def from_text(cls, text: str) -> Vocabulary:
+        """The text's distinct characters in code-point order."""
+        return cls(sorted(set(text)))
+
+    @classmethod
+    def printable(cls) -> Vocabulary:
+        """`string.printable`: 100 ASCII characters, in Python's order."""
+        return cls(string.printable)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and type(self) is type(other) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.characters))
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.characters!r})"
+
+    @cached_property
+    def code_points(self) -> npt.NDArray[np.uint32]:
+        """The code point of each id, [V]."""
+        return code_points(self.characters)
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned integer type that holds every id."""
+        return np.min_scalar_type(len(self) - 1)
+
+    @cached_property
+    def _id_of_code_point(self) -> npt.NDArray[np.int32]:
+        table = np.full(int(self.code_points.max()) + 2, -1, dtype=np.int32)  # the last place stands for all above
+        table[self.code_points] = np.arange(len(self), dtype=np.int32)
+        return table
+
+    @cached_property
+    def _id_of_byte(self) -> bytes:
+        """The id of each of the first 256 characters, for `bytes.translate`; NO_ID where there is none."""
+        ids = np.take(self._id_of_code_point, range(256), mode="clip")
+        return np.where(ids < 0, NO_ID, ids).astype(np.uint8).tobytes()
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:
+        """The ids of the text's characters, [characters], in the smallest type that fits.
+
+        unknown: "error" raises TextError for characters outside the vocabulary, "skip" leaves them out.
+        """
+        return self.encode_characters(text, unknown)
+
+    def encode_characters(self, text: str, unknown: str = "error") -> Ids:
+        """`encode`, of a text that holds the vocabulary's own characters: of bytes those from U+0000 to U+00FF."""
+        if unknown not in UNKNOWN:
+            raise ConfigError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
+        data = _one_byte_each(text) if len(self) <= NO_ID else None
+        if data is not None:  # the same, several times as fast
+            ids = np.frombuffer(data.translate(self._id_of_byte), np.uint8)
+            known = ids != NO_ID
+        else:
+            ids = np.take(self._id_of_code_point, code_points(text), mode="clip")
+            known = ids >= 0
+        if known.all():
+            return ids.astype(self.dtype)
+        if unknown == "error":
+            strangers = [chr(point) for point in np.unique(code_points(text)[~known])]
+            shown = ", ".join(describe_character(c) for c in strangers[:5])
+            more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
+            raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use --unknown skip.")
+        return ids[known].astype(self.dtype)
+
+    def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
+        """The text of an array of ids. errors: what becomes of bytes that are no UTF-8, as in `bytes.decode`."""
+        points = self.code_points[_checked_ids(ids, len(self))]
+        return points.astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
+
+    def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
+        """A function from the ids of a text's next part to their characters; with no ids, what was held back to the end."""
+        return self.decode
+
+
+class ByteVocabulary(Vocabulary):
+    """All 256 bytes; what is read and written is UTF-8 where it can be.
+
+    >>> vocabulary = ByteVocabulary()
+    >>> vocabulary.encode("é")
+    array([195, 169], dtype=uint8)
+    >>> vocabulary.decode([195, 169, 195])
+    'é\ufffd'
+
+    Bytes that are no UTF-8 are, where they must not be lost, characters from U+DC80 to U+DCFF, as Python's "surrogateescape"
+    has it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(map(chr, range(256)))
+
+    def __repr__(self) -> str:
+        return "ByteVocabulary()"
+
+    def encode(self, text: str, unknown: str = "error") -> Ids:
+        """The bytes of a text as UTF-8, [bytes]."""
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+
+    def encode_characters(self, text: str, unknown: str = "error") -> Ids:
+        """The bytes that characters from U+0000 to U+00FF stand for, [characters]."""
+        return np.frombuffer(text.encode("latin-1"), np.uint8)
+
+    def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
+        """The text of bytes. errors: what becomes of those that are no UTF-8, as in `bytes.decode`."""
+        return _checked_ids(ids, len(self)).astype(np.uint8).tobytes().decode("utf-8", errors)
+
+    def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
+        """A function from the next bytes to their text, which holds back what may be the beginning of a character."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors)
+
+        def decode(ids: npt.ArrayLike) -> str:
+            data = _checked_ids(ids, len(self)).astype(np.uint8).tobytes()
+            return decoder.decode(data, final=not data)
+
+        return decode
+
+
+def one_hot(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:
+    """Each id as a row of zeros with a single one: [...] -> [..., vocab_size]."""
+    array = _checked_ids(ids, vocab_size)
+    rows = np.zeros((*array.shape, vocab_size), dtype=np.float32)
+    np.put_along_axis(rows, array[..., None], 1, axis=-1)
+    return rows
+
+
+def _checked_ids(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.int64]:
+    array = np.asarray(ids)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise ConfigError(f"ids must be whole numbers, got {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= vocab_size):
+        raise ConfigError(f"ids must lie in 0..{vocab_size - 1}, got {array.min()}..{array.max()}")
+    return array.astype(np.int64)

@@ -1,0 +1,129 @@
+"""What is due at which step of a run, and how long its parts take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ..settings.schema import EPOCH, TrainConfig
+
+CALL_SECONDS = 0.5  # target time of one compiled call: the longest that a signal or the display waits
+CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # upper bounds on the windows of one call
+LEAVING_SECONDS = 0.5  # from the last save to the end of the process
+SAMPLING_SECONDS = 1.5  # of a run's first sample, compilation included
+SAVE_SECONDS = 60.0  # between two saves without `save_every`
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Events of a run by step: validations, rows, samples, saves and the end. Settings must be resolved."""
+
+    config: TrainConfig
+    steps_per_epoch: int
+    validates: bool  # whether there is a validation part
+
+    @property
+    def total_steps(self) -> int | None:
+        """Number of steps after which `max_steps` or `epochs` ends the run; None without either."""
+        return self.config.most_steps(self.steps_per_epoch)
+
+    def every(self, interval: int | str | None, step: int) -> bool:
+        """Whether a step is a multiple of an interval, which may be an epoch."""
+        length = self.steps_per_epoch if interval == EPOCH else interval
+        return isinstance(length, int) and step % length == 0
+
+    def validation(self, step: int, end: bool) -> bool:
+        """Whether a validation is due. end: the run ends at this step."""
+        return self.validates and (end or self.every(self.config.validate_every, step))
+
+    def row(self, step: int, end: bool) -> bool:
+        """Whether a row of metrics.csv is due. end: the run ends at this step."""
+        logs = self.every(self.config.log_every, step) or self.every(EPOCH, step)
+        return end or logs or self.validation(step, end)
+
+    def save(self, step: int, seconds: float) -> bool:
+        """Whether a regular save is due. seconds: since the one before."""
+        return seconds >= SAVE_SECONDS if self.config.save_every is None else self.every(self.config.save_every, step)
+
+    def steps_done(self, step: int) -> bool:
+        """Whether `max_steps` or `epochs` is used up."""
+        return self.total_steps is not None and step >= self.total_steps
+
+    def steps_to_event(self, step: int) -> int:
+        """Steps until the next one at which something else than training is due."""
+        config = self.config
+        intervals = [config.log_every, self.steps_per_epoch, config.validate_every, config.save_every, config.sample_every]
+        ends = [interval - step % interval for interval in intervals if isinstance(interval, int)]
+        return min(ends + ([self.total_steps - step] if self.total_steps else []))
+
+    def patience_used(self, step: int, best_step: int | None) -> bool:
+        """Whether none of the latest `patience` validations improved on the best.
+
+        Validations off the regular interval (at the end of a budget) do not count.
+        """
+        interval, patience = self.config.validate_every, self.config.patience
+        return bool(patience and interval and best_step is not None and step // interval - best_step // interval >= patience)
+
+
+def steps_per_call(config: TrainConfig) -> int:
+    """Upper bound on steps per compiled call."""
+    return max(1, min(CALL_STEPS, CALL_BYTES // (4 * config.batch_size * (config.num_steps + 1))))
+
+
+class Pace:
+    """Measures the parts of a run as they happen."""
+
+    def __init__(self, config: TrainConfig, validation_characters: int, shows_samples: bool = False) -> None:
+        self._chars_per_step = config.batch_size * config.num_steps
+        self._validation_steps = validation_characters / self._chars_per_step
+        self._most_steps = steps_per_call(config)
+        self._step_seconds = 0.0  # in the latest call; 0: none yet
+        self._fastest = [math.inf, math.inf]  # seconds per step of the two fastest calls: the machine may stall in any one
+        self._row_steps, self._row_seconds = 0, 0.0
+        self._ending = {"saving": 0.5, "sampling": SAMPLING_SECONDS if shows_samples else 0.0}  # seconds by part
+
+    @property
+    def chars_per_second(self) -> float:
+        """Speed of the training steps since the last row."""
+        return self._row_steps * self._chars_per_step / self._row_seconds if self._row_seconds else 0.0
+
+    @property
+    def seconds_to_finish(self) -> float:
+        """Seconds still needed after the last training step: validation, save, sample, exit.
+
+        Before the first validation its time is estimated from the fastest of at least two calls.
+        """
+        known = 0.0 if math.isinf(self._fastest[1]) else self._fastest[0]
+        guess = 2.0 + self._validation_steps * known if self._validation_steps else 0.0
+        return sum(({"validating": guess} | self._ending).values()) + LEAVING_SECONDS
+
+    def steps(self, seconds_left: float) -> int:
+        """Number of steps for the next call: few enough to answer a signal, and to end in time."""
+        if not self._step_seconds:
+            return 1
+        return max(1, min(self._most_steps, int(min(CALL_SECONDS, seconds_left) / self._step_seconds)))
+
+    @contextmanager
+    def training(self, steps: int) -> Iterator[None]:
+        """Time one compiled call of this many steps."""
+        begin = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - begin
+        self._step_seconds = seconds / steps
+        self._fastest = sorted([*self._fastest, self._step_seconds])[:2]
+        self._row_steps += steps
+        self._row_seconds += seconds
+
+    @contextmanager
+    def ending(self, part: str) -> Iterator[None]:
+        """Time a part that a run also ends with: "validating", "saving", or "sampling" (all samples of a step)."""
+        begin = time.perf_counter()
+        yield
+        self._ending[part] = time.perf_counter() - begin
+
+    def new_row(self) -> None:
+        """Restart the measurement of `chars_per_second`."""
+        self._row_steps, self._row_seconds = 0, 0.0

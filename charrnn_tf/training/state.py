@@ -1,0 +1,107 @@
+"""The variables of a run: weights, optimizer, recurrent state and counters, under the names that checkpoints use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..machine.hardware import gpus, has_bfloat16
+from ..network.cells import Engine
+from ..network.model import build_model, state_names, weights, zero_state
+from ..network.products import Tensor
+from ..settings.schema import ModelConfig, TrainConfig
+from .replicas import ALONE, Replicas
+
+COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
+
+
+class RunState:
+    """Everything that a step reads and writes, each in a variable that checkpoints save."""
+
+    def __init__(self, model_config: ModelConfig, config: TrainConfig, replicas: Replicas = ALONE) -> None:
+        self.replicas = replicas
+        self.engine = choose_engine(config)
+        self.copies = [self._copy(model_config, config, device) for device in replicas.devices]
+        self.model, self.optimizer = self.copies[0]
+        zeros = zero_state(model_config, config.batch_size)
+        self.recurrent = [tuple(tf.Variable(zero, trainable=False) for zero in layer) for layer in zeros]
+        self.state_names = state_names(model_config)
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False)  # steps done
+        # Since the last row of metrics.csv:
+        self.loss_sum = tf.Variable(0.0, dtype=tf.float64, trainable=False)
+        self.loss_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)  # steps whose loss or gradient was not finite
+        self.skipped_in_a_row = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.gradient_norm = tf.Variable(0.0, trainable=False)  # of the latest step, before clipping; shown, not saved
+
+    @staticmethod
+    def _copy(model_config: ModelConfig, config: TrainConfig, device: str) -> tuple[keras.Model, keras.optimizers.Optimizer]:
+        """Weights and optimizer of one replica of this process."""
+        with tf.device(device):
+            model = build_model(model_config, config.batch_size, seed=config.seed)
+            optimizer = build_optimizer(config)
+            optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    def spread(self) -> None:
+        """Copy weights and optimizer of this process's first replica to its others."""
+        for model, optimizer in self.copies[1:]:
+            for own, first in [(model, self.model), (optimizer, self.optimizer)]:
+                for variable, value in zip(own.variables, first.variables, strict=True):
+                    variable.assign(value)
+
+    def mean_loss(self) -> float | None:
+        """Mean loss since the last row, of the steps that were not skipped."""
+        made = int(self.loss_steps) - int(self.skipped)
+        return float(self.loss_sum) / made if made else None
+
+    def reset_losses(self) -> None:
+        """Start the mean of the next row."""
+        for counter in (self.loss_sum, self.loss_steps, self.skipped):
+            counter.assign(tf.zeros_like(counter))
+
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """All saved variables by group and name."""
+        recurrent = [part for layer in self.recurrent for part in layer]
+        return {
+            "weights": weights(self.model),
+            "optimizer": {f"{n:03d}.{each.name}": each.value for n, each in enumerate(self.optimizer.variables)},
+            "state": dict(zip(self.state_names, recurrent, strict=True)),
+            "counters": {name: getattr(self, name) for name in COUNTERS},
+        }
+
+
+def choose_engine(config: TrainConfig) -> Engine:
+    """cuDNN on a GPU; otherwise the asked precision, as far as the CPU supports it."""
+    if gpus():
+        return Engine.CUDNN
+    return Engine.BFLOAT16 if config.precision == "bfloat16" and has_bfloat16() else Engine.FLOAT32
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam, with dense updates fused into `ResourceApplyAdam`."""
+
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
+        """Update one variable."""
+        if isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        place = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=self._momentums[place].value.handle, v=self._velocities[place].value.handle,
+            beta1_power=self.beta_1**step, beta2_power=self.beta_2**step, lr=learning_rate, beta1=self.beta_1,
+            beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
+        )  # fmt: skip
+
+
+def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
+
+    `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply.
+    """
+    if config.optimizer == "adam":
+        return Adam(config.learning_rate, epsilon=1e-8)
+    return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)

@@ -1,0 +1,96 @@
+"""One training step: the loss of a window, its gradients, clipping by their global norm, one update of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..network.cells import Engine, State
+from ..network.model import character_losses, recurrent_layers, shard
+from ..network.products import Tensor
+from ..settings.schema import TrainConfig
+from .randomness import drop_outputs, drop_weights
+from .replicas import Replicas
+from .state import RunState
+
+
+def train_step(
+    run: RunState, config: TrainConfig, dropout: float, window: Tensor, state: list[State], n: int = 0
+) -> tuple[Tensor, list[State], Tensor, Tensor]:
+    """Make one update from one window: ids [B, T + 1], states -> loss, states after, whether it was made, gradient norm.
+
+    n: number of this process's replica whose part of the batch the window is; loss and gradients are those of the whole
+    batch. A step whose loss or gradient is not finite, or too large for the learning rate, is skipped: weights, optimizer
+    and states stay as they were.
+    """
+    (model, optimizer), replicas = run.copies[n], run.replicas
+    numbers = _shard_numbers(config, replicas, n)
+    with tf.GradientTape() as tape:
+        loss, after = window_loss(model, config, dropout, run.step, window, state, run.engine, numbers)
+        loss /= replicas.count
+    variables = [variable.value for variable in model.trainable_variables]
+    loss, gradients = _sum_over_replicas(replicas, loss, tape.gradient(loss, variables))
+    norm = tf.linalg.global_norm(gradients)
+    finite = tf.math.is_finite(loss) & tf.math.is_finite(norm * optimizer.learning_rate)
+    if config.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, norm)
+
+    def update() -> Tensor:
+        for gradient, variable in zip(gradients, variables, strict=True):  # `apply` would sum over the replicas again
+            optimizer.update_step(gradient, variable, optimizer.learning_rate)
+        optimizer.iterations.assign_add(1)
+        return tf.constant(True)
+
+    tf.cond(finite, update, lambda: tf.constant(False))
+    return loss, tf.nest.map_structure(lambda new, old: tf.where(finite, new, old), after, state), finite, norm
+
+
+def window_loss(
+    model: keras.Model,
+    config: TrainConfig,
+    dropout: float,
+    step: Tensor,
+    window: Tensor,
+    state: list[State],
+    engine: Engine = Engine.FLOAT32,
+    numbers: range | None = None,
+) -> tuple[Tensor, list[State]]:
+    """Mean loss of a window, nats per character: ids [B, T + 1], all but the first targets, and states -> loss, states.
+
+    The shards of the window are computed in parallel. dropout: rate on the layers' outputs. numbers: of the shards, where
+    the window is one replica's part of a batch with `config.shards` of them.
+    """
+    numbers = numbers or range(config.shards or 1)
+    kernels = None
+    if config.weight_dropout:
+        own = [tf.convert_to_tensor(layer.cell.recurrent_kernel) for layer in recurrent_layers(model)]
+        kernels = drop_weights(config, step, own)
+    losses, after = [], []
+    for n, number in enumerate(numbers):
+        part, before = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, len(numbers)), (window, state))
+
+        def drop(layer: int, outputs: Tensor, number: int = number) -> Tensor:
+            return drop_outputs(config, dropout, step, layer, number, outputs)
+
+        nats, new = character_losses(model, part, before, drop if dropout else None, engine, kernels)
+        losses.append(tf.reduce_mean(nats))
+        after.append(new)
+    joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
+    return tf.add_n(losses) / len(numbers), joined
+
+
+def _shard_numbers(config: TrainConfig, replicas: Replicas, n: int) -> range:
+    """Numbers of a replica's shards within the whole batch."""
+    each = replicas.shards(config.shards)
+    first = (replicas.first + n) * each
+    return range(first, first + each)
+
+
+def _sum_over_replicas(replicas: Replicas, loss: Tensor, gradients: list[Any]) -> tuple[Tensor, list[Any]]:
+    """Loss and gradients of the whole batch; an embedding's gradient stays rows (IndexedSlices)."""
+    dense = [gradient for gradient in gradients if not isinstance(gradient, tf.IndexedSlices)]
+    loss, *dense = replicas.summed([loss, *dense])
+    left = iter(dense)
+    return loss, [replicas.collected(each) if isinstance(each, tf.IndexedSlices) else next(left) for each in gradients]

@@ -1,0 +1,354 @@
+"""The training run: compiled steps, and between them validation, rows, checkpoints and samples, resumed exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..errors import CharRNNError, ConfigError, DivergedError, PeerError, warn
+from ..inference.evaluation import Evaluator, StoppedError
+from ..machine.hardware import gpus, this_machine
+from ..machine.startup import in_force
+from ..runs import checkpoint
+from ..runs.chart import losses_svg
+from ..runs.directory import ReadOnlyDirectory, RunDirectory
+from ..runs.metrics import MetricsFile, Row
+from ..runs.record import Record
+from ..settings.merge import complete
+from ..settings.schema import ModelConfig, TrainConfig
+from ..text.corpus import TextRecord
+from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
+from ..text.windows import Streams, hold_out
+from .budget import Calendar, Pace
+from .compiled import MOST_SKIPPED, TrainSteps, compile_steps
+from .replicas import ALONE, LOST, Plan, Replicas, check_share
+from .samples import Display, Samples
+from .state import RunState
+
+
+class Trainer:
+    """Trains a model on ids and saves checkpoints; iterate over `run()`.
+
+    >>> trainer = Trainer(model_config, train_config, vocabulary, ids, "checkpoints")  # doctest: +SKIP
+    >>> for row in trainer.run():  # doctest: +SKIP
+    ...     print(row.step, row.train_loss, row.validation_loss)
+
+    The last `validation_fraction` of the ids is held out. A folder that already holds a run raises CheckpointError, unless
+    `resume=True` continues from its latest checkpoint (with the same settings except budgets and reporting) or
+    `overwrite=True` replaces it. Without a budget, `settings.merge.complete` sets one. Raises TextError for a text too
+    short for one window.
+
+    text: record of the text, saved beside its ids. init_from: a checkpoint whose weights to start from.
+    started: `time.monotonic()` when the command started, for max_seconds; default: now. replicas: several replicas,
+    `distributed.strategies.Mirrored()` or `Workers`.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        vocabulary: Vocabulary,
+        ids: Ids,
+        directory: str | Path = "checkpoints",
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        text: TextRecord | None = None,
+        init_from: str | Path | None = None,
+        started: float | None = None,
+        replicas: Replicas = ALONE,
+    ) -> None:
+        if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
+            raise ConfigError(
+                f"`overwrite` would remove the checkpoint of `init_from`, {init_from}. Use another `checkpoint_dir`."
+            )
+        if train_config.strategy != "none" and replicas is ALONE:
+            its = {"mirrored": "Mirrored()", "multiworker": "Workers(cluster)"}[train_config.strategy]
+            raise ConfigError(f"`strategy` {train_config.strategy} needs its replicas: Trainer(..., replicas={its})")
+        if isinstance(vocabulary, ByteVocabulary):
+            train_config = dataclasses.replace(train_config, vocabulary="bytes")
+        elif train_config.vocabulary == "bytes":
+            raise ConfigError("`vocabulary` bytes needs a ByteVocabulary")
+        self._started = time.monotonic() if started is None else started
+        self.model_config = model_config
+        self.vocabulary = vocabulary
+        self.text = text or TextRecord((), "", len(ids))
+        self.init_from = str(init_from) if init_from else None
+        training, self._validation = hold_out(ids, train_config.training_characters(len(ids)))
+        self.held_out = len(ids) - len(training)  # characters that are not trained on
+        self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
+        self.replicas = replicas
+        check_share(train_config.batch_size, replicas.count)
+        self.directory = self._open_directory(directory, train_config.keep, resume=resume, overwrite=overwrite)
+        before = self.directory.latest if resume else None
+        record = self.directory.records[before] if before else None
+        if record:
+            train_config = dataclasses.replace(train_config, shards=record.train.shards, xla=record.train.xla)
+        config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
+        shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
+        self.config = dataclasses.replace(config, shards=shards)
+        self.calendar = Calendar(self.config, self.streams.steps_per_epoch, len(self._validation) > 1)
+        self.state = RunState(model_config, self.config, replicas)
+        self._restore(before, record)
+        self._saved_step, self._saved_at = self.step, 0.0  # of the latest save, and of the latest regular one
+        self.last_validation: float | None = None  # of this process
+        self._stop = False
+        self.stopped = False  # whether the run has ended because this process or another worker was asked to
+        self._samples = Samples(model_config, self.config, vocabulary)
+        self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
+
+    def _open_directory(self, path: str | Path, keep: int, **how: bool) -> RunDirectory:
+        """Open the run's folder; a problem in any process ends all."""
+        chief = self.replicas.is_chief
+        directory: RunDirectory | CharRNNError
+        try:
+            directory = RunDirectory(path, keep, **how) if chief else ReadOnlyDirectory(path, resume=how["resume"])
+        except CharRNNError as error:
+            directory = error
+        failed = self.replicas.agree(Plan(stop=isinstance(directory, CharRNNError))).stop
+        if isinstance(directory, CharRNNError):
+            raise directory
+        if failed:
+            raise PeerError(f"{'another worker' if chief else 'the chief'} could not start; it says why")
+        return directory
+
+    def _restore(self, path: Path | None, record: Record | None) -> None:
+        """Restore a run that continues, or the weights that a new one starts from."""
+        self._seconds_before = 0.0
+        self._train_loss: float | None = None  # of the last row
+        self.begun_under: Mapping[str, Any] = {}  # `in_force` when the run started
+        if path and record:
+            checkpoint.restore(path, self.state.variables())
+            self._seconds_before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
+        elif self.init_from:
+            checkpoint.restore_weights(self.init_from, self.state.model)
+        self.state.spread()
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model that is trained."""
+        return self.state.model
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Windows in one pass over the training part."""
+        return self.streams.steps_per_epoch
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return int(self.state.step)
+
+    @property
+    def total_steps(self) -> int | None:
+        """Number of steps after which `max_steps` or `epochs` ends the run; None without either."""
+        return self.calendar.total_steps
+
+    @property
+    def validation_characters(self) -> int:
+        """Characters that each validation reads."""
+        return len(self._validation)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the command so far, over all resumes."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether none of the latest `patience` validations improved on the best."""
+        best = self.directory.best
+        return self.calendar.patience_used(self.step, best.step if best else None)
+
+    def _repr_html_(self) -> str | None:
+        """Chart of the losses so far, for notebooks."""
+        return losses_svg(self.directory.path)
+
+    def stop(self) -> None:
+        """Ask the run to save and end after the current call, as a signal does."""
+        self._stop = True
+
+    def run(self, display: Display | None = None) -> Iterator[Row]:
+        """Train until a budget is reached or `stop` is called; yields the rows of metrics.csv as they are written.
+
+        A run that reaches its budget ends with validation, row and checkpoint. A stopped run only saves; when it resumes, it
+        does what was due at that step. Every worker runs all of this; the chief decides and writes. Raises PeerError where
+        another worker ends.
+        """
+        try:
+            yield from self._run(display)
+        except LOST as error:
+            if self.replicas.count == self.replicas.here:
+                raise
+            chief = self.replicas.is_chief and self.directory.records
+            saved = f"The last checkpoint is {self.directory.latest.name}. " if chief else ""
+            raise PeerError(
+                f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
+                "again with `resume`."
+            ) from error
+
+    def _run(self, display: Display | None) -> Iterator[Row]:
+        self._pace = Pace(self.config, len(self._validation), shows_samples=display is not None)
+        train_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
+        begun, self._saved_step, self._saved_at = self.step, self.step, time.monotonic()
+        ended = bool(begun) and (self._budget_used() or self.ended_early)
+        self.stopped = self.replicas.agree(Plan(stop=self._stop and not begun)).stop
+        if self.stopped:
+            return
+        with self.directory.open(begun) as metrics:
+            while True:
+                save = self.calendar.save(self.step, time.monotonic() - self._saved_at)
+                plan = self.replicas.agree(Plan(stop=self._stop, end=ended, save=save))
+                plan, row = self._log_and_validate(plan, metrics)
+                if row:
+                    yield row
+                    plan = self._judge(plan, row)
+                self._save_if_due(plan, row)
+                if display and self._sample_due(plan, begun):
+                    with self._pace.ending("sampling"):
+                        for text in self._samples.write(self.model, self.step):
+                            display.sample(self.step, text)
+                if plan.end or plan.stop:
+                    self.stopped = self.replicas.agree(Plan(stop=self._stop)).stop
+                    return
+                plan = self._next_call()
+                if not plan.stop:
+                    self._train(train_steps, plan)
+                    ended = self._budget_used()
+                    if display:
+                        display.progress(self.step, self.state.mean_loss(), self._pace.chars_per_second)
+
+    def _next_call(self) -> Plan:
+        """How many steps to train before anything else is due or the time is up."""
+        left = self._seconds_left()
+        used = 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
+        steps = min(self._pace.steps(left), self.calendar.steps_to_event(self.step))
+        return self.replicas.agree(Plan(stop=self._stop, steps=steps, time_fraction=used))
+
+    def _train(self, train_steps: TrainSteps, plan: Plan) -> None:
+        """Train one compiled call. Raises DivergedError where many steps in a row were skipped."""
+        windows = self.streams.read(self.step, plan.steps, self.replicas.rows(self.config.batch_size))
+        with self._pace.training(plan.steps):
+            train_steps(windows, plan.time_fraction)
+            skipped = int(self.state.skipped_in_a_row)
+        if skipped >= MOST_SKIPPED:
+            good = f"The checkpoints up to {self.directory.latest.name} are good. " if self.directory.records else ""
+            raise DivergedError(
+                f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {self.step:,}, at a "
+                f"learning rate of {float(self.state.optimizer.learning_rate):g}. {good}Start again with a lower "
+                "`learning_rate`, or with `clip_norm`."
+            )
+
+    def _log_and_validate(self, plan: Plan, metrics: MetricsFile) -> tuple[Plan, Row | None]:
+        """Validate and write a row, where due. A stop during the validation leaves both to the resumed run."""
+        new_steps = int(self.state.loss_steps)  # 0: this step has its row already
+        if plan.stop or not new_steps or not self.calendar.row(self.step, plan.end):
+            return plan, None
+        loss = None
+        if self.calendar.validation(self.step, plan.end):
+            validated = self._validate()
+            if validated.stop:
+                return dataclasses.replace(plan, stop=True), None
+            loss = validated.loss
+        row = self._close_row(loss)
+        metrics.append(row)
+        return plan, row
+
+    def _validate(self) -> Plan:
+        """The validation loss, computed by the chief; `stop` where it was asked to stop meanwhile."""
+        plan = Plan()
+        if self.replicas.is_chief:
+            try:
+                with self._pace.ending("validating"):
+                    loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
+                plan = Plan(loss=loss)
+            except StoppedError:
+                plan = Plan(stop=True)
+        return self.replicas.agree(plan)
+
+    def _close_row(self, validation_loss: float | None) -> Row:
+        """The row of this step; resets the mean of the losses."""
+        self._train_loss = self.state.mean_loss()
+        if skipped := int(self.state.skipped):
+            warn(f"up to step {self.step:,}, {skipped} steps were skipped: their loss or gradient was not finite.")
+        self.state.reset_losses()
+        row = Row(
+            step=self.step,
+            epoch=self.step / self.steps_per_epoch,
+            seconds=round(self.seconds, 3),
+            train_loss=self._train_loss,
+            validation_loss=validation_loss,
+            learning_rate=float(self.state.optimizer.learning_rate),
+            chars_per_second=round(self._pace.chars_per_second, 1),
+        )
+        self._pace.new_row()
+        return row
+
+    def _judge(self, plan: Plan, row: Row) -> Plan:
+        """Whether the row's validation was the best so far, or the last that patience allows."""
+        loss, best = row.validation_loss, self.directory.best
+        if loss is None:
+            return self.replicas.agree(dataclasses.replace(plan, stop=self._stop))
+        self.last_validation = loss
+        improved = best is None or best.validation_loss is None or loss < best.validation_loss
+        end = plan.end or (not improved and self.out_of_patience)
+        return self.replicas.agree(dataclasses.replace(plan, stop=self._stop, end=end, improved=improved))
+
+    def _save_if_due(self, plan: Plan, row: Row | None) -> None:
+        """Save where a regular save is due, the run stops or ends, or a validation improved."""
+        due = self.step > self._saved_step and (plan.stop or plan.save)
+        if not (due or plan.improved or (plan.end and row)):
+            return
+        only_while_best = not (due or plan.end or self.step == self._saved_step)
+        with self._pace.ending("saving"):
+            self._save(row.validation_loss if row else None, only_while_best)
+        self._saved_step = self.step
+        self._saved_at = time.monotonic() if due else self._saved_at
+
+    def _save(self, validation_loss: float | None, only_while_best: bool) -> None:
+        for part in tf.nest.flatten(self.state.recurrent):
+            self.replicas.complete(part)
+        if not self.replicas.is_chief:
+            return
+        record = Record(
+            model=self.model_config,
+            train=self.config,
+            vocabulary=self.vocabulary,
+            text=self.text,
+            step=self.step,
+            epoch=self.step / self.steps_per_epoch,
+            seconds=round(self.seconds, 3),
+            train_loss=self._train_loss,
+            validation_loss=validation_loss,
+            only_while_best=only_while_best,
+            init_from=self.init_from,
+            in_force=in_force(),
+        )
+        self.directory.save(record, self.state.variables())
+
+    def _sample_due(self, plan: Plan, begun: int) -> bool:
+        """Whether samples are shown at this step: at their interval and at the end, unless an earlier run showed them."""
+        if plan.stop or self.step <= (begun if plan.end else 0):
+            return False
+        return plan.end or self.calendar.every(self.config.sample_every, self.step)
+
+    def _seconds_left(self) -> float:
+        """Time left for training steps within max_seconds."""
+        if self.config.max_seconds is None:
+            return math.inf
+        return self.config.max_seconds - self._pace.seconds_to_finish - self.seconds
+
+    def _budget_used(self) -> bool:
+        return self._seconds_left() <= 0 or self.calendar.steps_done(self.step)
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether the validation at this step was the last that patience allowed."""
+        return not int(self.state.loss_steps) and self.out_of_patience

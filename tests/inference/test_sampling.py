@@ -1,0 +1,412 @@
+"""The draw of one character on made-up logits, and whole texts of tiny models."""
+
+import copy
+import html
+import itertools
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import TEXT
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from charrnn_tf import ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, latest_checkpoint
+from charrnn_tf.errors import ConfigError, TextError
+from charrnn_tf.inference.evaluation import Evaluator
+from charrnn_tf.inference.sampling import Cuts, choose, read_prime, start_id
+from charrnn_tf.network.model import recurrent_layers, zero_state
+from charrnn_tf.runs.checkpoint import load_model
+from charrnn_tf.settings.schema import CELLS
+
+EVENLY = (np.arange(1000) + 0.5) / 1000  # of [0, 1): an id of probability p is drawn 1000 p times, one more or less
+LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest number below 1
+
+
+def draw(logits, uniform=EVENLY, top_n=0, top_p=1.0, temperature=1.0):
+    """The ids that so many uniform numbers draw from the same logits."""
+    rows = np.tile(np.asarray(logits, np.float32), (len(uniform), 1))
+    return choose(tf.constant(rows), tf.constant(uniform, tf.float32), Cuts.of(top_n, top_p, temperature)).numpy()
+
+
+def shares(ids, vocab_size):
+    return np.bincount(ids, minlength=vocab_size) / len(ids)
+
+
+# ---- one draw
+
+
+def test_top_n_never_leaves_the_n_likeliest():
+    logits = np.array([3.0, 2.0, 2.0, -1.0])  # a tie at the cut: the lower id stays
+    assert set(draw(logits, top_n=1)) == {0}
+    assert set(draw(logits, top_n=2)) == {0, 1}
+    assert set(draw(logits, top_n=3)) == {0, 1, 2}
+
+
+def test_top_n_finds_the_likeliest_wherever_they_are():
+    assert set(draw([-5.0, 1.0, -5.0, 0.0, 2.0], top_n=3)) == {1, 3, 4}
+
+
+@pytest.mark.parametrize("top_n", [0, 4, 5, 2**31 - 1])
+def test_top_n_of_none_or_more_than_there_are_cuts_nothing(top_n):
+    assert shares(draw([0.0, 0.0, 0.0, 0.0], top_n=top_n), 4) == pytest.approx([0.25] * 4)
+
+
+def test_the_uniform_number_is_a_place_among_the_likeliest_first():
+    logits = np.log([0.2, 0.5, 0.3])
+    assert list(draw(logits, [0.0, 0.49, 0.51, 0.79, 0.81, LAST])) == [1, 1, 2, 2, 0, 0]
+    assert list(draw(logits, [0.0, 0.62, 0.63, LAST], top_n=2)) == [1, 1, 2, 2]  # 0.5 / 0.8 = 0.625
+
+
+def test_each_row_has_its_own_logits_and_number():
+    logits = tf.constant([[9.0, 0.0, 0.0], [0.0, 0.0, 9.0], [0.0, 0.0, 0.0]])
+    assert list(choose(logits, tf.constant([0.5, 0.5, 0.99]), Cuts.of()).numpy()) == [0, 2, 2]
+
+
+@pytest.mark.parametrize(("top_n", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.9), (2, 0.5)])
+def test_temperature_zero_is_the_likeliest(top_n, top_p):
+    assert set(draw([1.0, 4.0, 3.9, 4.0], top_n=top_n, top_p=top_p, temperature=0)) == {1}
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 1e-40, 1e-38, 1e-20, 1e-3])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e30])
+def test_tiny_temperatures_are_the_likeliest(temperature, scale):
+    assert set(draw(np.array([0.1, -3.0, 0.2, 0.0]) * scale, temperature=temperature)) == {2}
+
+
+@pytest.mark.parametrize("temperature", [1e20, 3e38])
+def test_huge_temperatures_make_all_equally_likely(temperature):
+    assert shares(draw([5.0, -30.0, 0.0, 1.0], temperature=temperature), 4) == pytest.approx([0.25] * 4)
+
+
+def test_at_tiny_temperatures_equals_stay_equally_likely():
+    for scale, temperature in ((1.0, 2e-38), (1e30, 1e-20)):
+        logits = np.array([2.0, 2.0, 1.0]) * scale
+        assert shares(draw(logits, temperature=temperature), 3) == pytest.approx([0.5, 0.5, 0])
+
+
+def test_temperature_divides_the_logits():
+    logits = np.log([0.5, 0.3, 0.2])
+    for temperature in (0.5, 2.0):
+        powers = np.array([0.5, 0.3, 0.2]) ** (1 / temperature)
+        assert shares(draw(logits, temperature=temperature), 3) == pytest.approx(powers / powers.sum(), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("top_p", "kept"),
+    [(1e-6, {2}), (0.49, {2}), (0.51, {0, 2}), (0.74, {0, 2}), (0.76, {0, 2, 1}), (0.88, {0, 1, 2, 3}), (1.0, {0, 1, 2, 3})],
+)
+def test_top_p_keeps_the_fewest_that_reach_it(top_p, kept):
+    assert set(draw(np.log([0.25, 0.125, 0.5, 0.125]), top_p=top_p)) == kept
+
+
+def test_top_p_close_to_one_still_cuts():
+    assert set(draw(np.log([0.6, 0.35, 0.05]), top_p=0.94)) == {0, 1}
+
+
+def test_temperature_comes_before_top_p():
+    logits = np.log([0.5, 0.3, 0.2])
+    assert set(draw(logits, top_p=0.6)) == {0, 1}
+    assert set(draw(logits, top_p=0.6, temperature=0.5)) == {0}  # 0.25 / 0.38 = 0.66
+    assert set(draw(logits, top_p=0.6, temperature=3.0)) == {0, 1}
+    assert set(draw(logits, top_p=0.75, temperature=3.0)) == {0, 1, 2}  # 0.41, 0.34, 0.30
+
+
+def test_top_n_comes_before_top_p():
+    logits = np.log([0.5, 0.3, 0.2])
+    assert set(draw(logits, top_p=0.6, top_n=2)) == {0}  # 0.5 / 0.8 = 0.625
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.4, 0.3, 0.2, 0.1]),
+        ({"top_n": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 0.75}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        ({"temperature": 0.5, "top_n": 3, "top_p": 0.8}, [16 / 25, 9 / 25, 0, 0]),
+    ],
+)
+def test_frequencies_are_the_probabilities(settings, expected):
+    count = 20_000
+    uniform = tf.random.stateless_uniform([count], [7, 0], alg="philox").numpy()
+    seen = np.bincount(draw(np.log([0.4, 0.3, 0.2, 0.1]), uniform, **settings), minlength=4)
+    wanted = np.array(expected) * count
+    possible = wanted > 0
+    assert not seen[~possible].any()
+    chi_square = ((seen - wanted)[possible] ** 2 / wanted[possible]).sum()
+    assert chi_square < 16.3  # passed once in a thousand with 3 degrees of freedom, and the numbers are always the same
+
+
+@given(
+    logits=st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=12),
+    uniform=st.floats(0, float(LAST), width=32),
+    top_n=st.integers(0, 15),
+    top_p=st.floats(0.001, 1),
+    temperature=st.sampled_from([0.0, 1e-30, 0.01, 0.5, 1.0, 3.0, 1e30]),
+)
+@example(logits=[0.0], uniform=0.0, top_n=0, top_p=1.0, temperature=1.0)
+@example(logits=[-50.0, 50.0], uniform=float(LAST), top_n=0, top_p=1.0, temperature=1.0)
+def test_the_id_is_always_among_the_allowed(logits, uniform, top_n, top_p, temperature):
+    order = sorted(range(len(logits)), key=lambda id: -logits[id])  # a stable sort: ties go to the lower id
+    order = order[: top_n or None] if temperature else order[:1]
+    scaled = np.array([logits[id] for id in order], np.float64) / (temperature or 1)
+    probabilities = np.exp(scaled - scaled.max())
+    before = np.cumsum(probabilities / probabilities.sum()) - probabilities / probabilities.sum()
+    allowed = {id for id, reached in zip(order, before, strict=True) if reached < top_p + 1e-5}
+    (chosen,) = draw(logits, [uniform], top_n, top_p, temperature)
+    assert chosen in allowed
+    if uniform == 0:
+        assert chosen == order[0]
+
+
+# ---- whole texts
+
+
+@pytest.fixture(scope="module")
+def sampler(trained):
+    return Sampler.from_checkpoint(latest_checkpoint(trained("lstm")))
+
+
+def all_texts(sampler, *arguments, **settings):
+    return ["".join(pieces) for pieces in zip(*sampler.chunks(*arguments, **settings), strict=True)]
+
+
+def indifferent(batch_size):
+    """A sampler whose model finds every character equally likely, so that its texts show the random numbers."""
+    vocabulary = Vocabulary.printable()
+    sampler = Sampler(ModelConfig(len(vocabulary), hidden_size=4), vocabulary, batch_size)
+    dense = sampler.model.get_layer("logits")
+    dense.set_weights([np.zeros_like(weight) for weight in dense.get_weights()])
+    return sampler
+
+
+def test_a_text_is_the_prime_and_so_many_characters(sampler):
+    text = sampler.sample("The ", length=57, seed=1)
+    assert text.startswith("The ")
+    assert len(text) == 4 + 57
+    assert set(text) <= set(TEXT)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 53, 1000])
+def test_the_same_seed_gives_the_same_text_whatever_the_chunks(sampler, chunk):
+    settings = {"top_n": 0, "temperature": 1.2, "seed": 3}
+    pieces = [pieces[0] for pieces in sampler.chunks("The ", 53, chunk=chunk, **settings)]
+    assert [len(piece) for piece in pieces] == [chunk] * (53 // chunk) + ([53 % chunk] if 53 % chunk else [])
+    assert "The " + "".join(pieces) == sampler.sample("The ", 53, **settings)
+
+
+def test_other_seeds_give_other_texts(sampler):
+    assert len({sampler.sample("The ", 50, top_n=0, seed=seed) for seed in (0, 1, 2, 2**40, 2**63 - 1, -1)}) == 6
+
+
+def test_every_place_and_every_row_has_its_own_number():
+    texts = all_texts(indifferent(3), length=200, top_n=0, seed=5)
+    assert len({text[place] for text in texts for place in range(200)}) > 90
+    assert all(text[:100] != text[100:] for text in texts)
+    for one, other in itertools.combinations(texts, 2):
+        assert sum(a == b for a, b in zip(one, other, strict=True)) < 20  # 2 of 200 by chance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [2, 3, 8])
+def test_a_sample_s_random_numbers_do_not_depend_on_how_many_there_are(batch_size):
+    settings = {"length": 120, "top_n": 0, "seed": 9}
+    few, many = all_texts(indifferent(batch_size), **settings), all_texts(indifferent(9), **settings)
+    assert few == many[:batch_size]
+    assert few[0] == indifferent(1).sample(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sample_s_text_does_not_depend_on_how_many_there_are(trained, cell):
+    path = latest_checkpoint(trained(cell))
+    few, many = (all_texts(Sampler.from_checkpoint(path, size), "The ", 60, seed=4) for size in (2, 5))
+    assert few == many[:2]
+    assert few[0] == "".join(all_texts(Sampler.from_checkpoint(path), "The ", 60, seed=4))
+    assert len(set(many)) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_reading_a_prime_is_feeding_keras_character_by_character(trained, cell):
+    model, record = load_model(latest_checkpoint(trained(cell)))
+    ids = record.vocabulary.encode("The old sea").astype(np.int32)[None]
+    state = read_prime(model, tf.constant(ids), zero_state(record.model, 1))
+    for place in range(ids.shape[1]):
+        model(ids[:, place : place + 1])
+    for layer, ours in zip(recurrent_layers(model), state, strict=True):
+        for theirs, part in zip(layer.states, ours, strict=True):
+            assert np.abs(part).max() > 0.01
+            np.testing.assert_allclose(part, theirs.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_padding_on_the_left_of_a_prime_is_passed_over(trained, cell):
+    model, record = load_model(latest_checkpoint(trained(cell)), 3)
+    ids = record.vocabulary.encode("rain").astype(np.int32)
+    rows = np.full((3, 6), -1, np.int32)
+    rows[0, 2:], rows[1, 3:] = ids, ids[1:]  # the third is nothing but padding
+    together = tf.nest.flatten(read_prime(model, tf.constant(rows), zero_state(record.model, 3)))
+    for row, alone in enumerate((ids, ids[1:], ids[:0])):
+        state = tf.nest.flatten(read_prime(model, tf.constant(alone[None]), zero_state(record.model, 1)))
+        for part, whole in zip(state, together, strict=True):
+            np.testing.assert_allclose(part[0], whole[row], atol=1e-6)
+
+
+def test_without_a_prime_a_text_begins_after_a_newline(sampler):
+    settings = {"length": 40, "seed": 2, "top_n": 0}
+    assert "\n" + sampler.sample(**settings) == sampler.sample("\n", **settings)
+    assert sampler.sample(**settings) != sampler.sample("a", **settings)[1:]
+
+
+def test_without_a_newline_in_the_vocabulary_it_begins_after_the_first_character():
+    vocabulary = Vocabulary("zyx")
+    assert start_id(vocabulary) == 0
+    assert start_id(Vocabulary("zy\nx")) == 2
+    sampler = Sampler(ModelConfig(3, hidden_size=4, init="wide"), vocabulary)
+    assert "z" + sampler.sample(length=40, top_n=0) == sampler.sample("z", length=40, top_n=0)
+
+
+def test_unknown_characters_in_the_prime(sampler):
+    with pytest.raises(TextError, match=r"'é' \(U\+00E9\)"):
+        sampler.sample("Thé ", 5)
+    skipped = all_texts(sampler, "éTh漢e ", 30, unknown="skip", seed=1)
+    assert skipped == all_texts(sampler, "The ", 30, seed=1)
+    assert all_texts(sampler, "漢", 30, unknown="skip", seed=1) == all_texts(sampler, "", 30, seed=1)
+    with pytest.raises(ConfigError, match="unknown"):
+        sampler.sample("The ", 5, unknown="ignore")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("length", value) for value in (0, -1)),
+        ("top_n", -1),
+        *(("top_p", value) for value in (0.0, -0.1, 1.1, float("nan"), float("inf"))),
+        *(("temperature", value) for value in (-0.5, float("nan"), float("inf"))),
+        *(("seed", value) for value in (2**63, -(2**63) - 1)),
+        *(("chunk", value) for value in (0, -1)),
+    ],
+)
+def test_settings_out_of_range(sampler, name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be"):
+        list(sampler.chunks("The ", **{"length": 5, name: value}))
+
+
+@pytest.mark.parametrize("settings", [{"top_p": 1e-50}, {"temperature": 1e-50}, {"temperature": 1e39}])
+def test_settings_that_only_double_precision_can_hold(sampler, settings):
+    text = sampler.sample("The ", 20, **settings)
+    if settings != {"temperature": 1e39}:
+        assert text == sampler.sample("The ", 20, temperature=0)
+
+
+def test_whole_numbers_serve_as_real_ones(sampler):
+    assert sampler.sample("The ", 20, top_p=1, temperature=1) == sampler.sample("The ", 20)
+    generators = [np.random.default_rng(1) for _ in range(2)]
+    whole, _ = sampler.predict("T", top_p=1, temperature=1, generator=generators[0])
+    real, _ = sampler.predict("T", top_p=1.0, temperature=1.0, generator=generators[1])
+    assert whole == real
+
+
+# ---- one step
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_probabilities_are_those_of_keras(trained, cell):
+    path = latest_checkpoint(trained(cell))
+    sampler, (model, record) = Sampler.from_checkpoint(path), load_model(path)
+    state = None
+    for character in "The wind":
+        probabilities, state = sampler.probabilities(character, state)
+        assert probabilities.sum() == pytest.approx(1, abs=1e-6)
+        ids = record.vocabulary.encode(character).astype(np.int32)[None]
+        np.testing.assert_allclose(probabilities, model(ids)[0, 0], atol=1e-6)
+
+
+def test_a_chain_of_steps_writes_the_sampler_s_text(sampler):
+    seed, cuts = 6, Cuts.of(5, 1.0, 0.8)
+    character, state, text = "T", None, "T"
+    for place in range(40):
+        probabilities, state = sampler.probabilities(character, state)
+        uniform = tf.random.stateless_uniform([1], tf.constant([seed, place], tf.int64), alg="philox")
+        character = sampler.vocabulary.decode(choose(tf.math.log(probabilities[None]), uniform, cuts).numpy())
+        text += character
+    assert text == sampler.sample("T", 40, top_n=5, temperature=0.8, seed=seed)
+
+
+def test_predict_is_one_step_of_the_likeliest_text(sampler):
+    character, state, text = "T", None, "T"
+    for _ in range(20):
+        character, state = sampler.predict(character, state, temperature=0.0)
+        text += character
+    assert text == sampler.sample("T", 20, temperature=0)
+
+
+@pytest.mark.slow
+def test_predict_draws_by_its_generator_and_settings(sampler):
+    probabilities, _ = sampler.probabilities("e")
+    draws = [sampler.predict("e", generator=generator)[0] for generator in [np.random.default_rng(0)] * 200]
+    assert draws == [sampler.predict("e", generator=generator)[0] for generator in [np.random.default_rng(0)] * 200]
+    likeliest = sampler.vocabulary.decode([probabilities.argmax()])
+    assert draws.count(likeliest) / 200 == pytest.approx(probabilities.max(), abs=0.12)
+    three = set(sampler.vocabulary.decode(np.argsort(-probabilities)[:3]))
+    assert {sampler.predict("e", top_n=3)[0] for _ in range(40)} <= three
+    assert sampler.predict("e", top_p=1e-6)[0] == likeliest
+    with pytest.raises(ConfigError, match="temperature"):
+        sampler.predict("e", temperature=-1.0)
+
+
+def test_one_step_takes_one_known_character_and_batch_one(sampler):
+    for characters in ("", "Th"):
+        with pytest.raises(ConfigError, match="one character"):
+            sampler.probabilities(characters)
+    with pytest.raises(TextError, match="never saw"):
+        sampler.predict("é")
+    with pytest.raises(ConfigError, match="batch 1"):
+        indifferent(2).predict("a")
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_a_sample_on_grounds_of_surprise(sampler):
+    sample = sampler.sample("The old ", length=30, seed=1)
+    text = f"{sample}<script>"
+    page = type(sample)(text, sampler)._repr_html_()
+    shown, bits = sampler.surprise(text)
+    spans = re.findall(
+        r'<span title="(.*?) bits" style="background-color: rgb\(213 94 0 / (.*?)\)">(.*?)</span>', page, re.DOTALL
+    )
+    assert [html.unescape(character) for _, _, character in spans] == shown
+    assert [float(title) for title, _, _ in spans] == pytest.approx(bits.tolist(), abs=0.006)
+    assert [float(ground) for _, ground, _ in spans] == pytest.approx(np.minimum(bits / 8, 1) * 0.8, abs=0.001)
+    assert bits[0] == 0
+    assert "<script" not in page
+    for copied in (copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        assert type(copied) is str
+        assert copied == sample
+
+
+def test_the_surprise_of_a_text_is_what_evaluate_says(sampler):
+    text = "The old sea was cold"
+    _, bits = sampler.surprise(text)
+    nats = Evaluator(sampler.model, sampler.config).evaluate(sampler.vocabulary.encode(text)).nats_per_character
+    assert bits[1:].mean() * math.log(2) == pytest.approx(nats, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_sampler_of_a_checkpoint_has_the_trained_weights(tmp_path):
+    vocabulary = Vocabulary.from_text(TEXT)
+    config = ModelConfig(len(vocabulary), hidden_size=8, num_layers=2, embedding_size=3)
+    ids = vocabulary.encode(TEXT)
+    trainer = Trainer(config, TrainConfig(batch_size=2, num_steps=4, max_steps=3, shards=1), vocabulary, ids, tmp_path)
+    begun = [weight.copy() for weight in trainer.model.get_weights()]
+    list(trainer.run())
+    sampler = Sampler.from_checkpoint(latest_checkpoint(tmp_path))
+    assert sampler.model.input_shape == (1, None)
+    assert sampler.vocabulary == vocabulary
+    for first, last, ours in zip(begun, trainer.model.get_weights(), sampler.model.get_weights(), strict=True):
+        assert (first != last).any()
+        np.testing.assert_array_equal(ours, last)

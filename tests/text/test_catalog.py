@@ -1,0 +1,179 @@
+"""Fetching named texts from a server on this machine: whole, cut, gone on with, refused."""
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from charrnn_tf.cli.main import cli
+from charrnn_tf.errors import TextError
+from charrnn_tf.text import catalog as fetching
+from charrnn_tf.text.catalog import CORPORA, Named, fetch
+
+TEXT = bytes(range(256)) * 1000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one text; `cut` is how many bytes an answer has at most, `ranges` whether it may begin in the middle."""
+
+    content, cut, ranges, status = TEXT, None, True, None
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/text.txt"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        wanted = self.headers.get("Range")
+        server.asked.append(wanted)
+        if server.status:
+            return self.send_error(server.status)
+        begin = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and server.ranges else 0
+        self.send_response(206 if begin else 200)
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(server.content) - 1}/{len(server.content)}")
+        self.send_header("Content-Length", str(len(server.content) - begin))
+        self.end_headers()
+        self.wfile.write(server.content[begin:][: server.cut])
+        self.close_connection = True
+        return None
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    known = Named("Made up", server.url, len(TEXT), hashlib.sha256(TEXT).hexdigest())
+    monkeypatch.setitem(CORPORA, "made-up", known)
+    monkeypatch.setenv("no_proxy", "*")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_text_is_fetched_whole_and_once(server, tmp_path):
+    told = []
+    path = fetch("made-up", tmp_path / "new" / "data", progress=lambda *what: told.append(what))
+    assert path == tmp_path / "new" / "data" / "made-up.txt"
+    assert path.read_bytes() == TEXT
+    assert told[-1] == (len(TEXT), len(TEXT))
+    assert list(path.parent.iterdir()) == [path]
+    assert fetch("made-up", tmp_path / "new" / "data") == path
+    assert server.asked == [None]
+
+
+def test_a_download_that_was_cut_goes_on(server, tmp_path):
+    server.cut = 100_000
+    for have in (100_000, 200_000):
+        with pytest.raises(TextError, match=rf"{have:,} bytes are kept: give the command again to go on\.$"):
+            fetch("made-up", tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".made-up.txt.partial"]
+    assert fetch("made-up", tmp_path).read_bytes() == TEXT
+    assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_a_server_that_knows_no_ranges_sends_all_again(server, tmp_path):
+    (tmp_path / ".made-up.txt.partial").write_bytes(b"something else")
+    server.ranges = False
+    assert fetch("made-up", tmp_path).read_bytes() == TEXT
+    assert server.asked == ["bytes=14-"]
+
+
+@pytest.mark.parametrize("content", [TEXT[:-1] + b"x", TEXT + b"x" * 100_000])
+def test_another_text_never_appears_under_the_name(server, tmp_path, content):
+    server.content = content
+    with pytest.raises(TextError, match="has another text than made-up: its sum is not the one known"):
+        fetch("made-up", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_beginning_is_begun_anew_the_next_time(server, tmp_path):
+    partial = tmp_path / ".made-up.txt.partial"
+    for wrong in (b"wrong", b"x" * len(TEXT), b"x" * (len(TEXT) + 5)):
+        partial.write_bytes(wrong)
+        if len(wrong) <= len(TEXT):
+            with pytest.raises(TextError, match="its sum is not the one known"):
+                fetch("made-up", tmp_path)
+            assert not partial.exists()
+        assert fetch("made-up", tmp_path).read_bytes() == TEXT
+        (tmp_path / "made-up.txt").unlink()
+
+
+def test_a_text_that_ends_too_early_is_told(server, tmp_path):
+    server.content = TEXT[:1000]
+    with pytest.raises(TextError, match=r"ended after 1,000 of 256,000 bytes\. 1,000 bytes are kept"):
+        fetch("made-up", tmp_path)
+
+
+def test_another_file_of_that_name_is_kept(server, tmp_path):
+    (tmp_path / "made-up.txt").write_text("mine")
+    with pytest.raises(TextError, match="is there already and is another text"):
+        fetch("made-up", tmp_path)
+    assert (tmp_path / "made-up.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_refusal_is_one_line(server, tmp_path, status):
+    server.status = status
+    with pytest.raises(
+        TextError, match=rf"^can't fetch {server.url}: {status} .*Use --url for another place that has it\.$"
+    ):
+        fetch("made-up", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:9/x", "connection refused"), ("ftp://127.0.0.1/x", "no address that begins with"),
+        ("", "no address that begins with"), ("http://", "can't fetch"), ("http://a b/", "can't fetch"),
+        ("http://127.0.0.1:port/", "can't fetch"), ("http://\udcff/", "can't fetch"), ("file:///etc/passwd", "no address"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, url, why):
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(TextError) as caught:
+        fetch("anna", tmp_path, url=url)
+    assert why in str(caught.value).lower()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(server, tmp_path, monkeypatch):
+    silence = threading.Event()
+    monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
+    monkeypatch.setattr(Handler, "do_GET", lambda self: silence.wait(5))
+    with pytest.raises(TextError, match=r"timed out\. Is there a network\?$"):
+        fetch("made-up", tmp_path)
+    silence.set()
+
+
+def test_an_unknown_name_is_told_the_known_ones(tmp_path):
+    with pytest.raises(TextError, match="there is no corpus 'annie'; they are: anna, tinyshakespeare"):
+        fetch("annie", tmp_path)
+
+
+def test_the_command_prints_the_path(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["corpus", "fetch", "made-up"])
+    assert (result.exit_code, result.stdout) == (0, "data/made-up.txt\n")
+    assert (tmp_path / "data" / "made-up.txt").read_bytes() == TEXT
+    listed = CliRunner().invoke(cli, ["corpus", "list"]).stdout
+    assert "anna " in listed
+    assert CORPORA["tinyshakespeare"].url in listed
+    rows = json.loads(CliRunner().invoke(cli, ["corpus", "list", "--json"]).stdout)
+    assert [row["name"] for row in rows] == list(CORPORA)
+    assert rows[0]["sha256"] == CORPORA["anna"].sha256
