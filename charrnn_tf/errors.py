@@ -10,8 +10,6 @@ CharRNNError            a mistake that the caller can correct; the command shows
 Messages name settings and arguments as Python does, in backticks (`hidden_size`); the command turns these into options.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 
@@ -47,10 +45,10 @@ def warn(message: str) -> None:
 
 
 def describe_character(character: str) -> str:
-    """A character as a person can read it and look it up: `'é' (U+00E9)`, control characters escaped."""
+    """A character with its code point, `'é' (U+00E9)`; control characters are escaped."""
     return f"{character!r} (U+{ord(character):04X})"
 
 
 def reason(error: Exception) -> str:
-    """The message of an error; of an operating system's error as part of a sentence: `permission denied`."""
+    """An error's message; for an OSError only the cause, in lower case: `permission denied`."""
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

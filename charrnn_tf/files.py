@@ -1,6 +1,4 @@
-"""Files that a user names: opened to read, where they are ordinary ones, written so that they appear complete, summed."""
-
-from __future__ import annotations
+"""Opens, writes and hashes the files that a user names; a written file appears only once it is complete."""
 
 import errno
 import hashlib
@@ -15,7 +13,7 @@ from .errors import ConfigError, reason
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """A file, open to read bytes. Raises OSError for what can't be opened and for what is no ordinary file."""
+    """Open a regular file to read bytes. Raises OSError for a folder, pipe or device, and for one that can't be opened."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         mode = os.fstat(descriptor).st_mode
@@ -33,35 +31,35 @@ def open_file(path: str | Path) -> BinaryIO:
 
 @contextmanager
 def appearing(path: str | Path) -> Iterator[Path]:
-    """Where to write a file that appears under its name once it is complete; a device or a pipe is written as it is.
+    """Yield a place to write a file, which takes its own name once it is complete; devices and pipes are written directly.
 
-    Raises ConfigError where it can't be written.
+    Raises ConfigError if it can't be written.
     """
     target = Path(path)
     try:
         special = target.exists() and not target.is_file()
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
-        beside = target if special else target.with_name(f".{target.name}.partial")
+        partial = target if special else target.with_name(f".{target.name}.partial")
         try:
-            yield beside
+            yield partial
             if not special:
-                beside.replace(target)
+                partial.replace(target)
         finally:
             if not special:
-                beside.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"can't write {str(path)!r}: {reason(error)}") from error
 
 
 def write_file(path: str | Path, content: bytes) -> None:
-    """Write a file whole, as `appearing` does."""
+    """Write a file as `appearing` does."""
     with appearing(path) as place, open(place, "wb", opener=without_waiting) as file:
         file.write(content)
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """Opens a pipe to write only where somebody reads it, and otherwise fails at once."""
+    """Opener for `open` that fails at once, instead of waiting, for a pipe without a reader."""
     if not hasattr(os, "O_NONBLOCK"):  # Windows
         return os.open(path, flags, 0o666)
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
@@ -70,11 +68,11 @@ def without_waiting(path: str, flags: int) -> int:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of a folder's files."""
+    """Total size of the files in a folder, in bytes."""
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def sha256(file: Path) -> str:
-    """The sum of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

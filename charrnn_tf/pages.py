@@ -1,7 +1,5 @@
 """Self-contained HTML pages: one file that needs no network, with its scripts and styles inside."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence
@@ -12,30 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FOLDER = "assets"
-STYLE = "page.css"
 
+def render(room: str, template: str, scripts: Sequence[str], **values: Any) -> str:
+    """Fill in a template from the `assets` of a room, given as a package name, with scripts inlined in this order.
 
-def render(room: str | None, template: str, scripts: Sequence[str], **values: Any) -> str:
-    """Fill in a room's template, with scripts of ours inlined in this order; values are text, never markup.
-
-    The content security policy allows only these scripts and styles, and pictures inside the page.
+    Values are text, never markup. The content security policy allows only these scripts and styles, and inlined images.
     """
     from markupsafe import Markup
 
-    script, style = ("\n".join(source(room, name) for name in names) for names in (scripts, [STYLE]))
+    script, style = ("\n".join(source(room, name) for name in names) for names in (scripts, ["page.css"]))
     policy = (
-        f"default-src 'none'; img-src data:; script-src '{_sum(script)}'; style-src '{_sum(style)}'; base-uri 'none'; "
+        f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; base-uri 'none'; "
         "form-action 'none'"
     )
-    return str(_environment(room).get_template(template).render(
-        policy=policy, script=Markup(script), style=Markup(style), **values
-    ))  # fmt: skip
+    page = _environment(room).get_template(template)
+    return str(page.render(policy=policy, script=Markup(script), style=Markup(style), **values))
 
 
-def source(room: str | None, name: str) -> str:
-    """A script, style or template: of the room, or one that rooms share."""
-    own, shared = (resources.files(str(package)) / FOLDER / name for package in (room, __package__))
+def source(room: str, name: str) -> str:
+    """Read a script, style or template of a room, or one that all rooms share."""
+    own, shared = (resources.files(package) / "assets" / name for package in (room, __package__))
     return (own if own.is_file() else shared).read_text(encoding="utf-8")
 
 
@@ -50,12 +44,13 @@ def picture(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
 
 
-def _sum(text: str) -> str:
+def _hash(text: str) -> str:
+    """A source expression of a content security policy that allows exactly this script or style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 @cache
-def _environment(room: str | None) -> Any:
+def _environment(room: str) -> Any:
     import jinja2
 
     loader = jinja2.FunctionLoader(partial(source, room))

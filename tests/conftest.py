@@ -9,16 +9,24 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported; commands run by tests inherit it
 
 import functools
+import hashlib
+import io
+import json
 import random
+import shutil
 import signal
+import sys
+from pathlib import Path
 
+import commandline
 import pytest
 from hypothesis import HealthCheck, settings
 
+from charrnn_tf.errors import TextError
 from charrnn_tf.runs.record import Record
 from charrnn_tf.settings.schema import ModelConfig, TrainConfig
-from charrnn_tf.text.corpus import Source, TextRecord
-from charrnn_tf.text.vocabulary import Vocabulary
+from charrnn_tf.text.corpus import Source, TextRecord, load_corpus
+from charrnn_tf.text.vocabulary import ByteVocabulary, Vocabulary
 
 # The same examples at every run, and no limit on the time of one: the first call of a TensorFlow function is slow.
 settings.register_profile(
@@ -59,6 +67,32 @@ def own_cache(tmp_path_factory):
 
 
 @pytest.fixture
+def write(tmp_path):
+    """A function that writes a file of bytes, or of text as UTF-8, and returns its path."""
+
+    def write_file(content, name="text.txt"):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write_file
+
+
+@pytest.fixture
+def feed(monkeypatch):
+    """A function that makes bytes the standard input, which can be read once."""
+    return lambda content: monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+
+def text_error(*names, **how):
+    """The message with which `load_corpus` refuses a text; one line."""
+    with pytest.raises(TextError) as caught:
+        load_corpus(*names, **how)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
 def one_process(monkeypatch):
     """TensorFlow takes its threads once a process; `train` turns signals to itself."""
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
@@ -68,6 +102,76 @@ def one_process(monkeypatch):
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder with text.txt (`commandline.TEXT`) and a run in checkpoints: i4_l8 and i8_l8; for reading only."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "text.txt").write_text(commandline.TEXT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+        patch.setenv("TF_NUM_INTEROP_THREADS", "1")
+        patch.chdir(folder)
+        commandline.succeed("train", "text.txt", *commandline.TINY, "--max-steps", 8, *commandline.RUN)
+    return folder
+
+
+@pytest.fixture
+def reading(home, monkeypatch):
+    """Work in `home` with commands that write nothing."""
+    monkeypatch.chdir(home)
+    before = commandline.snapshot()
+    yield home
+    assert commandline.snapshot() == before
+
+
+@pytest.fixture
+def copy(home, tmp_path, monkeypatch):
+    """Work in a copy of `home`."""
+    shutil.copytree(home, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """Work in a folder that holds only text.txt."""
+    (tmp_path / "text.txt").write_text(commandline.TEXT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def odd_files(empty):
+    """Work in a folder with files that commands refuse, beside text.txt."""
+    contents = {
+        "empty.txt": b"", "one.txt": b"a", "short.txt": b"the cat", "latin.txt": b"caf\xe9", "snow.txt": "☃".encode()
+    }  # fmt: skip
+    for name, content in contents.items():
+        (empty / name).write_bytes(content)
+    (empty / "folder").mkdir()
+    (empty / "full").symlink_to("/dev/full")
+    return empty
+
+
+@pytest.fixture
+def instant(monkeypatch):
+    """Training without computing: each step has a loss of 2, each validation 2.5, and weights stay as they are.
+
+    For tests of everything around the steps: compiling them takes most of a short run's time.
+    """
+
+    def compile_steps(run, model_config, config, steps_per_epoch):
+        def call(windows, time_fraction):
+            run.step.assign_add(len(windows))
+            run.loss_steps.assign_add(len(windows))
+            run.loss_sum.assign_add(2.0 * len(windows))
+
+        return call
+
+    monkeypatch.setattr("charrnn_tf.training.trainer.compile_steps", compile_steps)
+    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, pace: 2.5)
 
 
 @pytest.fixture(scope="session")
@@ -98,12 +202,25 @@ def trained(tmp_path_factory):
     return train
 
 
-def forward(model, ids, state):
-    """A model's logits over windows, from its own parts: ids [B, T] and states -> [T * B, V], time-major, and states."""
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium, for the functions of `browser.py`."""
+    import browser
+
+    driver = browser.start(tmp_path_factory.mktemp("browser"))
+    yield driver
+    driver.quit()
+
+
+def forward(model, ids, state, *arguments):
+    """A model's logits over windows, from its own parts: ids [B, T] and states -> [T * B, V], time-major, and states.
+
+    Further arguments are those of `recurrent_outputs`: dropout, engine, kernels.
+    """
     from charrnn_tf.network.model import dense_weights, recurrent_outputs
     from charrnn_tf.network.products import linear
 
-    outputs, after = recurrent_outputs(model, ids, state)
+    outputs, after = recurrent_outputs(model, ids, state, *arguments)
     return linear(outputs, *dense_weights(model)), after
 
 
@@ -117,20 +234,71 @@ def logits_after(model, config, ids):
     return read(tf.constant(ids[None].astype("int32"))).numpy()
 
 
-def write_checkpoint(directory, *, step=1, characters="\n abc", cell="lstm", num_layers=1, init="keras", seed=0, **record):
-    """A checkpoint of a model as it begins, H=8, with a vocabulary of these characters -> its path.
+def write_checkpoint(
+    directory, *, step=1, characters="\n abc", cell="lstm", hidden_size=8, num_layers=1, embedding_size=0, init="keras",
+    seed=0, **record,
+):  # fmt: skip
+    """A checkpoint of an untrained model whose vocabulary has these characters (or is a `Vocabulary`) -> its path.
 
     seed: of the weights. record: other fields of `Record`, such as validation_loss.
     """
     from charrnn_tf.runs import checkpoint
     from charrnn_tf.training.state import RunState
 
-    model = ModelConfig(len(characters), cell=cell, hidden_size=8, num_layers=num_layers, init=init)
-    train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed)
-    fields = {"epoch": 0.5, "seconds": 1.25, "train_loss": 3.5, "validation_loss": None} | record
-    saved = Record(
-        model, train, Vocabulary(characters), TextRecord((Source("-", "0" * 64, 100),), "0" * 64, 100), step, **fields
+    vocabulary = characters if isinstance(characters, Vocabulary) else Vocabulary(characters)
+    kind = "bytes" if isinstance(vocabulary, ByteVocabulary) else "corpus"
+    model = ModelConfig(
+        len(vocabulary), cell=cell, hidden_size=hidden_size, num_layers=num_layers, embedding_size=embedding_size, init=init
     )
+    train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed, vocabulary=kind)
+    fields = {"epoch": 0.5, "seconds": 1.25, "train_loss": 3.5, "validation_loss": None} | record
+    saved = Record(model, train, vocabulary, TextRecord((Source("-", "0" * 64, 100),), "0" * 64, 100), step, **fields)
     run = RunState(model, train)
     run.step.assign(step)
     return checkpoint.write(directory, saved, run.variables())
+
+
+CHECKPOINT_FILES = ["SHA256SUMS", "config.json", "variables.data-00000-of-00001", "variables.index"]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A checkpoint to read; `duplicate` is one to damage."""
+    return write_checkpoint(tmp_path_factory.mktemp("made"), step=7)
+
+
+@pytest.fixture
+def duplicate(made, tmp_path):
+    """A checkpoint to damage, alone in the folder of a run."""
+    return shutil.copytree(made, tmp_path / "run" / made.name)
+
+
+def names(folder):
+    """The names in a folder, hidden ones included."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def tree(folder):
+    """The bytes of all files below a folder, by path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def flip(file, byte=None, bit=2):
+    """Flip a bit of a file, of its middle byte unless another is given; twice restores it."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 if byte is None else byte] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def rewrite(path, change):
+    """Replace a checkpoint's config.json, by a text or by its own data changed by a function, and adapt SHA256SUMS."""
+    text = (path / "config.json").read_text(encoding="utf-8")
+    if callable(change):
+        data = json.loads(text)
+        change(data)
+        change = json.dumps(data)
+    sums = (path / "SHA256SUMS").read_text()
+    (path / "config.json").write_text(change, encoding="utf-8")
+    before, after = (hashlib.sha256(each.encode()).hexdigest() for each in (text, change))
+    assert before in sums
+    (path / "SHA256SUMS").write_text(sums.replace(before, after))

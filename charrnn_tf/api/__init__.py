@@ -1,2 +1,2 @@
-"""What the command and Python share: a run from text and settings, and its display. May import all rooms but `cli`,
-optional ones only inside functions."""
+"""Code that the command and Python share: starts runs from texts and settings, and displays them. May import all rooms
+except `cli`, optional ones only inside functions."""

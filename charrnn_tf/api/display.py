@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,29 +38,29 @@ class TrainDisplay:
     def __init__(self, trainer: Trainer, quiet: bool, events: EventFile | None = None) -> None:
         self._trainer = trainer
         self._events = events
-        self._console = Console(file=cast(IO[str], _Outlived(sys.stderr)), quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = Console(file=cast(Any, _Outlived(sys.stderr)), quiet=quiet, highlight=False, soft_wrap=True)
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
         self._calls = 0
         self._line = "starting"
-        self._epoch, self._done = 0.0, 0.0
+        self._epoch, self._done = 0.0, 0.0  # epochs so far; fraction of the run
         self._ends: float | None = None  # by `time.monotonic`
         self._losses: list[float] = []
         self._validations: list[float] = []
         self._latest: tuple[int, str] | None = None  # sample in the live display, not yet printed above it
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> TrainDisplay:
+    def __enter__(self) -> Self:
         if self._is_live:
             self._live.start()
         return self
 
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._print_sample()
         if self._is_live:
             self._live.stop()
 
     def introduce(self, resolved: Resolved) -> None:
-        """Say what is about to be trained."""
+        """Print the introduction of a run."""
         for line in introduction(self._trainer, resolved):
             self.say(line)
 
@@ -90,14 +88,14 @@ class TrainDisplay:
             bars.add_row(name, ProgressBar(total=1.0, completed=done), f"{done:.0%}", told)
         overflow: Any = "crop" if self._console.options.ascii_only else "ellipsis"
         parts: list[Any] = [bars, Text(self._line, no_wrap=True, overflow=overflow)]
-        if latest := self._latest:  # read once: another thread may change it
+        if latest := self._latest:  # copied: another thread may change it
             step, text = latest
             lines = Text("\n".join(text.split("\n")[:SAMPLE_LINES]), no_wrap=True, overflow=overflow)
             parts.append(Panel(lines, title=f"sample at step {step:,}", title_align="left"))
         return Group(*parts)
 
     def _trend(self, losses: Sequence[float]) -> str:
-        """The latest losses as a row of bars; empty where the terminal can't show them."""
+        """A sparkline of the latest losses; empty in terminals that lack the characters."""
         latest = losses[-TREND:]
         if len(latest) < 2 or self._console.options.ascii_only:
             return ""
@@ -130,7 +128,7 @@ class TrainDisplay:
             self.say(f"--- sample at step {step:,} ---\n{text}\n---")
 
     def conclude(self) -> None:
-        """Say why the run ended early, if it did, and the last and best validation losses."""
+        """Print the last and best validation losses, after the reason if the run ended early."""
         trainer = self._trainer
         self._print_sample()
         if not trainer.stopped and trainer.out_of_patience:
@@ -142,7 +140,7 @@ class TrainDisplay:
             self.say(f"Best validation: {nats(best.validation_loss)}, in {best.name}.")
 
     def say(self, text: str) -> None:
-        """Print a line above the live display; text is never interpreted as markup."""
+        """Print a line above the live display; brackets in it are not markup."""
         self._console.print(Text(text))
 
     def _expected(self, chars_per_second: float) -> float:
@@ -162,38 +160,27 @@ def _fraction_done(trainer: Trainer) -> float:
     return min(1.0, max(used))
 
 
-class _Outlived(io.TextIOBase):
+class _Outlived:
     """A stream that may be closed during the run: later output is dropped without an error."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError:
-            self._give_up()
-            return len(text)
+    def write(self, text: str) -> None:
+        self._or_give_up(self._stream.write, text)
 
     def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError:
-            self._give_up()
+        self._or_give_up(self._stream.flush)
 
-    def _give_up(self) -> None:
-        with suppress(OSError), open(os.devnull, "w", encoding="utf-8") as nothing:
-            os.dup2(nothing.fileno(), self._stream.fileno())
+    def _or_give_up(self, method: Callable[..., object], *arguments: str) -> None:
+        try:
+            method(*arguments)
+        except OSError:
+            with suppress(OSError), open(os.devnull, "w", encoding="utf-8") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())
 
 
 def _loss(loss: float | None, digits: int) -> str:

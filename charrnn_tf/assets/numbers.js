@@ -1,25 +1,25 @@
 "use strict";
 
-/** The page's data, as it was written beside the scripts. */
+/** The page's data, stored as JSON beside the scripts. */
 const data = JSON.parse(document.getElementById("data").textContent);
 
-/** Numbers of a typed array's kind from base64 of their bytes, little-endian. */
+/** Decode base64 of little-endian numbers into a typed array. */
 function numbers(Kind, text) {
   const binary = atob(text);
-  const bytes = new Uint8Array(binary.length); // a loop: Uint8Array.from takes twenty times as long
+  const bytes = new Uint8Array(binary.length); // Uint8Array.from takes twenty times as long
   for (let n = 0; n < binary.length; n += 1) bytes[n] = binary.charCodeAt(n);
   return new Kind(bytes.buffer);
 }
 
 /** A new element with a text (never markup) and a class. */
-function element(name, text = "", kind = "") {
+function element(name, text = "", className = "") {
   const made = document.createElement(name);
   made.textContent = text;
-  if (kind) made.className = kind;
+  if (className) made.className = className;
   return made;
 }
 
-/** A character as a person can read it: what shows nothing, or turns a line around, by its name or number. */
+/** A character's display name: invisible ones and those that change the text's direction by name or code point. */
 function readable(label) {
   const names = { " ": "space", "\n": "newline", "\t": "tab", "\r": "carriage return" };
   if (names[label]) return names[label];
@@ -27,7 +27,7 @@ function readable(label) {
   return hidden ? `U+${label.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}` : label;
 }
 
-/** The ground on which so many bits of surprise are shown: clear at 0, strongest from 8 on. */
+/** Background colour for bits of surprise: transparent at 0, strongest from 8. */
 function surpriseColour(bits) {
   return `rgb(213 94 0 / ${(0.8 * Math.min(Math.max(bits, 0) / 8, 1)).toFixed(3)})`;
 }

@@ -1,2 +1,2 @@
-"""Optional: this machine's speed, beside PyTorch and plain Keras. May import the rooms up to `training`; only `cli`
+"""Optional: this machine's speed, compared with PyTorch and plain Keras. May import the rooms up to `training`; only `cli`
 imports it."""

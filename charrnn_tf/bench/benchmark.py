@@ -1,10 +1,8 @@
-"""How fast this machine trains and samples, and how near that is to what its products allow.
+"""Measures this machine's training and sampling speed, and how close a training step comes to the limit.
 
-Everything is measured on random characters: the work of a step does not depend on what is read. A share of the limit is the
-floating-point work of the step's products at the rate that large products reach here, over the step's time.
+The limit is the rate that large matrix products reach: a step's share of it is the floating-point work of its products,
+divided by this rate and by the step's time. Texts are random characters, since the work does not depend on them.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import statistics
@@ -29,16 +27,16 @@ from .peers import V, median_seconds
 
 CHARACTERS = "".join(map(chr, range(33, 33 + V)))
 PRESETS = ("notebook", "default")
-LARGE_PRODUCTS = ((2048, 2048, 2048), (512, 12800, 2048))  # rows, what is summed over, columns
-TEXTS = (1, 16)  # sampled at once
+LARGE_PRODUCTS = ((2048, 2048, 2048), (512, 12800, 2048))  # (rows, inner size, columns)
+TEXTS = (1, 16)  # batch sizes in sampling
 Say = Callable[[str], None]
 
 
 def benchmark(compare: bool = False, say: Say = lambda part: None) -> dict[str, Any]:
-    """Measure this machine: what `charrnn-tf benchmark --json` prints.
+    """Measure this machine; `charrnn-tf benchmark --json` prints the result.
 
-    compare: also measure the same step in PyTorch and with plain Keras layers, and PyTorch's sampling, where they are
-    installed, each in a process of its own, in turn with ours. say: called with each part before it is measured.
+    compare: also measure the same step in PyTorch, if installed, and with plain Keras layers, and PyTorch's sampling. Each
+    measurement is a separate process, ours and theirs in turn. say: called with the name of each part before it is measured.
     """
     precisions = [name for name in PRECISIONS if name == "float32" or has_bfloat16()]
     say("large products")
@@ -58,7 +56,7 @@ def benchmark(compare: bool = False, say: Say = lambda part: None) -> dict[str, 
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The result as a table."""
+    """The result of `benchmark` as tables."""
     machine = result["machine"]
     lines = [f"{machine['processor']}, {machine['cores']} cores, oneDNN {machine['onednn']}"]
     lines += [f"large products, {name}: {rate:,.0f} GFLOP/s" for name, rate in result["gflops"].items()]
@@ -82,7 +80,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def product_rate(dtype: tf.DType, runs: int = 7) -> float:
-    """The best rate of large products, GFLOP/s: as many at once as there are cores, medians."""
+    """The best median rate of large products, in GFLOP/s, with one product per core at a time."""
     rates = []
     for rows, inner, columns in LARGE_PRODUCTS:
         a, b = (tf.cast(tf.random.stateless_normal(shape, (1, 2)), dtype) for shape in ((rows, inner), (inner, columns)))
@@ -99,17 +97,17 @@ def product_rate(dtype: tf.DType, runs: int = 7) -> float:
 
 
 def step_gflop(model: ModelConfig, config: TrainConfig) -> float:
-    """The floating-point work of a training step's products, GFLOP: forward once, backward twice.
+    """Floating-point work of a training step's products, in GFLOP: once forward, twice backward.
 
-    The input's product is left out: of so few distinct characters it is looked up.
+    The first layer's input product is left out: for small vocabularies it is a table lookup.
     """
     gates = CELLS[model.cell].gates * model.hidden_size
-    a_character = model.hidden_size * ((2 * model.num_layers - 1) * gates + model.vocab_size)
-    return 6 * a_character * config.batch_size * config.num_steps / 1e9
+    per_character = model.hidden_size * ((2 * model.num_layers - 1) * gates + model.vocab_size)
+    return 6 * per_character * config.batch_size * config.num_steps / 1e9
 
 
 def train_step(name: str, precision: str, gflops: float, runs: int = 5) -> dict[str, float]:
-    """The compiled training step of a preset: median seconds, characters a second, share of the limit at `gflops`."""
+    """Measure a preset's compiled training step: median seconds, characters per second, share of the limit `gflops`."""
     model, config = preset(name, len(CHARACTERS), precision=precision, max_steps=10_000)
     config = complete(config, 10**9, this_machine())
     run = RunState(model, config)
@@ -127,7 +125,7 @@ def train_step(name: str, precision: str, gflops: float, runs: int = 5) -> dict[
 
 
 def characters_per_second(model: ModelConfig, texts: int, length: int = 1500) -> float:
-    """Characters a second of all texts together, top 5, after a first chunk that compiles."""
+    """Sampling speed of all texts together with top-n 5, after a first text that compiles."""
     sampler = Sampler(model, Vocabulary(CHARACTERS), texts)
     seconds = 0.0
     for count in (100, length):
@@ -138,15 +136,15 @@ def characters_per_second(model: ModelConfig, texts: int, length: int = 1500) ->
     return texts * length / seconds
 
 
-def ours(what: str, precision: str = "float32") -> None:
-    """Print the notebook preset's seconds a training step, or its characters a second in sampling one text."""
+def ours(part: str, precision: str = "float32") -> None:
+    """Print seconds per training step ("train") or characters per second of one text ("sample"), notebook preset."""
     start()
     model, _ = preset("notebook", len(CHARACTERS))
-    print(train_step("notebook", precision, 1.0)["seconds"] if what == "train" else characters_per_second(model, 1))
+    print(train_step("notebook", precision, 1.0)["seconds"] if part == "train" else characters_per_second(model, 1))
 
 
 def _compare(precisions: list[str], say: Say) -> dict[str, dict[str, Any]]:
-    """Ours and the others' notebook step and sampling: medians of three processes each, in turn."""
+    """Compare the notebook preset's step and sampling with other packages: medians of three processes each, in turn."""
     parts: dict[str, list[tuple[str, list[str], list[str]]]] = {"pytorch": [], "keras": []}
     if importlib.util.find_spec("torch"):
         parts["pytorch"] += [(f"train_step {name}", ["train", name], ["torch-step", "lstm", name]) for name in precisions]
@@ -165,5 +163,5 @@ def _compare(precisions: list[str], say: Say) -> dict[str, dict[str, Any]]:
 
 
 def _printed(*arguments: str) -> float:
-    """The number that a Python process prints."""
+    """Run Python with these arguments; returns the number that it prints."""
     return float(subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout.split()[0])

@@ -1,11 +1,9 @@
-"""What people run today instead, written plainly, for `charrnn-tf benchmark --compare`. Each part prints one number.
+"""The PyTorch and Keras programs that `charrnn-tf benchmark --compare` measures. Each part prints one number.
 
 python -m charrnn_tf.bench.peers torch-step|torch-sample|keras-step [ARGUMENT]...
 
-PyTorch's parts need torch. What a part needs is imported inside it, so that the others' threads do not run beside it.
+Each part imports its own framework, so that no other framework's threads run beside it.
 """
-
-from __future__ import annotations
 
 import os
 import statistics
@@ -22,7 +20,7 @@ V = 83  # distinct characters of Anna Karenina
 
 
 def median_seconds(work: Callable[[], object], runs: int, warm_up: int = 2) -> float:
-    """The median time that a piece of work takes, after some runs that do not count."""
+    """Median time of some calls of `work`, after warm-up calls."""
     times = []
     for _ in range(runs + warm_up):
         begin = time.perf_counter()
@@ -32,7 +30,7 @@ def median_seconds(work: Callable[[], object], runs: int, warm_up: int = 2) -> f
 
 
 def torch_network(cell: str, hidden: int, layers: int = 2) -> Any:
-    """The PyTorch notebooks' network: recurrent layers with dropout, dropout, dense."""
+    """The PyTorch notebooks' network: recurrent layers with dropout, another dropout, dense layer."""
     from torch import nn
 
     class Network(nn.Module):
@@ -58,7 +56,7 @@ def torch_step(
     batch: str = "128",
     window: str = "100",
 ) -> None:
-    """Seconds a training step in PyTorch, the notebooks' way: one-hot, clip 5, Adam."""
+    """Print seconds per training step in PyTorch as in the notebooks: one-hot input, clipping at 5, Adam."""
     import torch
     from torch import nn
 
@@ -85,7 +83,7 @@ def torch_step(
 
 
 def torch_sample(length: str = "1000") -> None:
-    """Characters a second of the notebooks' `predict` called in a Python loop, top 5."""
+    """Print characters per second of the notebooks' `predict`, called in a Python loop, top-n 5."""
     import torch
     from torch import nn
 
@@ -109,7 +107,7 @@ def torch_sample(length: str = "1000") -> None:
 
 
 def keras_step(cell: str = "lstm") -> None:
-    """Seconds a step of the notebook preset's model with plain Keras layers in a `tf.function`, clip 5, Adam."""
+    """Print seconds per step of the same model with plain Keras layers in a `tf.function`, clipping at 5, Adam."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault(ONEDNN, "1")
     import keras

@@ -1,7 +1,5 @@
 """`charrnn-tf benchmark`."""
 
-from __future__ import annotations
-
 import json
 
 import click
@@ -11,9 +9,7 @@ from .options import Grouped, json_option, option
 
 
 @click.command(cls=Grouped)
-@option(
-    "Measurement", "--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.  [default: off]"
-)
+@option("Measurement", "--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.")
 @json_option
 def benchmark(compare: bool, as_json: bool) -> None:
     """Measure this machine's speed.

@@ -1,29 +1,29 @@
 """`charrnn-tf export` and `charrnn-tf import`."""
 
-from __future__ import annotations
-
 import click
 
-from ..formats.exporting import FORMATS, export_checkpoint
+from ..formats.exporting import FORMATS, export_checkpoint, held_out_ids
 from ..machine import startup
 from ..runs.find import find_record, read_found
 from ..text.corpus import load_corpus
-from .options import FilePath, Grouped, checkpoint_dir_option, checkpoint_options, option, output_option
+from .options import FilePath, Grouped, checkpoint_dir_option, checkpoint_options, in_options, option, output_option
 
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@output_option(type=FilePath(written=True), required=True, help="Folder or file to write.")
+@output_option("Folder or file to write.", type=FilePath(written=True), required=True)
 @option(
-    "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel", show_default=True,
+    "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel",
     help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
 )  # fmt: skip
 @option(
-    "Output", "--text", type=FilePath(), default=None,
-    help="Text for measuring the loss added by 8-bit weights (web only).  [default: the run's held-out part]",
+    "Output", "--text", type=FilePath(), shown="the run's held-out part",
+    help="Text for measuring the loss added by 8-bit weights (web only).",
 )  # fmt: skip
 def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: str | None) -> None:
-    """Write a model for other programs, and print its path.
+    """Write a model for other programs.
+
+    Prints the path.
 
     \b
     Example:
@@ -33,28 +33,25 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
     if text and kind != "web":
         raise click.UsageError("--text measures the rounding of a page's weights: use it with --format web only")
     path, record = find_record(checkpoint, checkpoint_dir)
-    held_out = None
-    if kind == "web":
-        from ..formats.held_out import held_out_ids
-
-        held_out = held_out_ids(record, text)
+    held_out = held_out_ids(record, text) if kind == "web" else None
     startup.start()
     if said := read_found(path, checkpoint, checkpoint_dir, lambda found: export_checkpoint(found, output, kind, held_out)):
-        click.echo(said, err=True)
+        click.echo(in_options(said), err=True)
     click.echo(output)
 
 
 @click.command("import", cls=Grouped)
 @click.argument("file", type=FilePath())
-@option("Vocabulary", "--text", type=FilePath(), default=None, help="Text that the model was trained on.  [default: none]")
-@option(
-    "Vocabulary", "--vocabulary-file", type=FilePath(), default=None, help="JSON file of the characters.  [default: none]"
-)
+@option("Vocabulary", "--text", type=FilePath(), help="Text that the model was trained on.")
+@option("Vocabulary", "--vocabulary-file", type=FilePath(), help="JSON file of the characters.")
 @checkpoint_dir_option("Output")
 def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint_dir: str) -> None:
-    """Import another tool's model as a checkpoint, and print its path.
+    """Import another tool's model as a checkpoint.
 
-    FILE: a PyTorch notebook's rnn_20_epoch.net, a TensorFlow 1 notebook's i3960_l512.ckpt, a .keras or .weights.h5 of Keras.
+    Prints the checkpoint's path.
+
+    FILE: rnn_20_epoch.net of a PyTorch notebook, i3960_l512.ckpt of a TensorFlow 1 notebook, or a Keras .keras or
+    .weights.h5 file.
 
     \b
     Example:

@@ -1,7 +1,5 @@
 """`charrnn-tf sample` and `charrnn-tf evaluate`."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import sys
@@ -19,36 +17,43 @@ from ..settings.schema import check_cuts
 from ..text.corpus import check_length, load_corpus
 from ..text.sources import Text
 from ..text.vocabulary import ByteVocabulary, Ids
-from .options import FilePath, Grouped, checkpoint_options, json_option, option, output_option, seed_option, unknown_option
+from .options import (
+    FilePath,
+    Grouped,
+    WholeNumber,
+    checkpoint_options,
+    json_option,
+    option,
+    output_option,
+    seed_option,
+    unknown_option,
+)
 from .output import open_output, write_samples
 
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@option("Prime", "--prime", default="", help="Beginning of the text.  [default: a newline, not printed]")
-@option(
-    "Prime", "--prime-file", type=FilePath(), default=None,
-    help="Read the prime from a file; - for standard input.  [default: none]",
-)  # fmt: skip
-@option("Prime", "--interactive", is_flag=True, help="Ask for primes, one per line.  [default: off]")
+@option("Prime", "--prime", default="", shown="a newline, not printed", help="Beginning of the text.")
+@option("Prime", "--prime-file", type=FilePath(), help="Read the prime from a file; - for standard input.")
+@option("Prime", "--interactive", is_flag=True, help="Ask for primes, one per line.")
 @unknown_option("Prime")
-@option("Sampling", "--length", type=click.IntRange(min=1), default=1000, show_default=True, help="Characters to generate.")
+@option("Sampling", "--length", type=WholeNumber(1), default=1000, help="Characters to generate.")
 @option(
-    "Sampling", "--temperature", type=float, default=1.0, show_default=True,
-    help="Below 1 more careful, above 1 more surprising; 0: always the likeliest character.",
+    "Sampling", "--temperature", type=float, default=1.0,
+    help="Below 1 safer, above 1 bolder; 0: always the likeliest character.",
 )  # fmt: skip
 @option(
-    "Sampling", "--top-n", type=click.IntRange(min=0), default=5, show_default=True,
+    "Sampling", "--top-n", type=WholeNumber(0), default=5,
     help="Draw from the n likeliest characters only (top-k); 0: no cut.",
 )  # fmt: skip
 @option(
-    "Sampling", "--top-p", type=float, default=1.0, show_default=True,
+    "Sampling", "--top-p", type=float, default=1.0,
     help="Draw from the likeliest characters that together reach this probability; 1: no cut.",
 )  # fmt: skip
 @seed_option(None, "Sampling")
-@option("Sampling", "--stop", default=None, help="End a text before this string.  [default: never]")
-@option("Output", "--num-samples", type=click.IntRange(min=1), default=1, show_default=True, help="Number of texts.")
-@output_option(type=FilePath(), default=None, help="File to write the text to.  [default: standard output]")
+@option("Sampling", "--stop", shown="never", help="End a text before this string.")
+@option("Output", "--num-samples", type=WholeNumber(1), default=1, help="Number of texts.")
+@output_option("File to write the text to.", type=FilePath(), shown="standard output")
 def sample(
     checkpoint: str,
     checkpoint_dir: str,
@@ -63,7 +68,7 @@ def sample(
 ) -> None:
     """Generate text with a trained model.
 
-    It is printed as it is generated.
+    Prints the prime, then characters as they are generated.
 
     \b
     Example:
@@ -122,7 +127,7 @@ def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: s
 @checkpoint_options
 @unknown_option("Scoring")
 @option(
-    "Scoring", "--window", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True,
+    "Scoring", "--window", type=WholeNumber(0, 2**31 - 1), default=0,
     help="Restart from a zero state every N characters, like a model with a context of N; 0: one pass.",
 )  # fmt: skip
 @json_option

@@ -1,7 +1,5 @@
 """`charrnn-tf report` and `charrnn-tf plot`."""
 
-from __future__ import annotations
-
 import click
 
 from ..api.progress import Reading
@@ -9,24 +7,21 @@ from ..insight import plots
 from ..machine import startup
 from ..runs.find import find_record, read_found
 from ..text.corpus import check_length, load_corpus
-from .options import FilePath, Grouped, checkpoint_options, option, output_option, seed_option, unknown_option
+from .options import FilePath, Grouped, WholeNumber, checkpoint_options, option, output_option, seed_option, unknown_option
 from .output import open_output
 
 
 @click.command(cls=Grouped)
 @checkpoint_options
 @option("Text", "--text", type=FilePath(), required=True, help="Text for the model to read; - for standard input.")
-@option(
-    "Text", "--limit-chars", type=click.IntRange(2, 50_000), default=5000, show_default=True,
-    help="Read only the first N characters of the text.",
-)  # fmt: skip
+@option("Text", "--limit-chars", type=WholeNumber(2, 50_000), default=5000, help="Read only the first N characters.")
 @unknown_option("Text")
+@output_option("Page to write.", type=FilePath(written=True), required=True)
 @seed_option(0, "Output")
-@output_option(type=FilePath(written=True), required=True, help="Page to write.")
 def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_chars: int, seed: int, output: str) -> None:
-    """Write a page on what a model has learned, and print its path.
+    """Write a page on what a model has learned.
 
-    It shows surprise, what single cells follow, how far back predictions look, and samples.
+    It shows the text coloured by surprise and by single cells, how far back predictions look, and samples. Prints the path.
 
     \b
     Example:
@@ -47,19 +42,16 @@ def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_
 
 @click.command(cls=Grouped)
 @click.argument("run", nargs=-1, required=True, type=FilePath())
+@option("Picture", "--against", type=click.Choice(plots.AGAINST), default="steps", help="Unit of the horizontal axis.")
 @option(
-    "Picture", "--against", type=click.Choice(plots.AGAINST), default="steps", show_default=True,
-    help="Unit of the horizontal axis.",
+    "Picture", "--smoothing", type=click.FloatRange(0, 1, max_open=True), metavar="FLOAT", default=plots.SMOOTHING,
+    help="Smoothing of the training loss, which is drawn over the raw line; 0: none.",
 )  # fmt: skip
-@option(
-    "Picture", "--smoothing", type=click.FloatRange(0, 1, max_open=True), default=plots.SMOOTHING, show_default=True,
-    help="Smoothing of the training loss, drawn over the raw line; 0: none.",
-)  # fmt: skip
-@output_option(type=FilePath(), default="loss.png", show_default=True, help="A .png, .svg or .pdf file to write.")
+@output_option("A .png, .svg or .pdf file to write.", type=FilePath(), default="loss.png")
 def plot(run: tuple[str, ...], output: str, against: str, smoothing: float) -> None:
-    """Plot the losses of one or more runs in one picture, and print its path.
+    """Plot the losses of one or more runs in one picture.
 
-    RUN: folders of runs.
+    RUN: the folder of a run. Prints the path.
 
     \b
     Example:

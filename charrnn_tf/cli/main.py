@@ -1,23 +1,20 @@
 """The command `charrnn-tf`: parses options, calls the package, prints. TensorFlow loads inside commands that need it."""
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 
 import click
 
 from .options import Commands
 
-MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # a file of this room each
+MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # each adds its COMMANDS
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("charrnn-tf"), prog_name="charrnn-tf")
+@click.version_option(package_name="charrnn-tf", prog_name="charrnn-tf")
 def cli() -> None:
-    """Character-level language models: train on a text, generate more of it, score texts, export.
+    """Train character-level language models, generate text with them, score texts, export models.
 
     \b
     Example:

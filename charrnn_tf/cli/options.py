@@ -1,7 +1,5 @@
 """Options that several commands share, help in groups, and errors as one line."""
 
-from __future__ import annotations
-
 import errno
 import re
 import signal
@@ -16,6 +14,7 @@ from ..errors import CharRNNError, reason
 from ..settings.schema import EPOCH, SETTINGS, UNKNOWN, Interval, Setting
 
 Command = Callable[..., Any]
+COLUMN = 24  # width of the options in help; wider ones take a line of their own
 
 
 class Commands(click.Group):
@@ -30,6 +29,10 @@ class Commands(click.Group):
         """Parse and run a command."""
         with _one_line_errors():
             return super().invoke(ctx)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which the commands were added, not by the alphabet."""
+        return list(self.commands)
 
 
 @contextmanager
@@ -62,11 +65,13 @@ class Grouped(click.Command):
         """Write a section for each group, in the order in which the groups first appear."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
-                groups.setdefault(getattr(parameter, "group", "Options"), []).append(record)
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                text = re.sub(r"\[default: .{,36}\]", lambda short: short[0].replace(" ", "\u00a0"), record[1])  # unbroken
+                groups.setdefault(getattr(parameter, "group", "Other"), []).append((record[0].ljust(COLUMN), text))
         for name, records in groups.items():
             with formatter.section(name):
-                formatter.write_dl(records)
+                formatter.write_dl(records, col_max=COLUMN)
+        formatter.buffer = [part.replace("\u00a0", " ") for part in formatter.buffer]
 
 
 class _GroupedOption(click.Option):
@@ -75,24 +80,43 @@ class _GroupedOption(click.Option):
         self.group = group
 
 
-def option(group: str, *names: str, **attributes: Any) -> Callable[[Command], Command]:
-    """`click.option` with the heading of the help that it is listed under."""
-    return click.option(*names, cls=_GroupedOption, group=group, **attributes)
+def option(group: str, *names: str, help: str, shown: Any = None, **attributes: Any) -> Callable[[Command], Command]:
+    """`click.option`, listed in the help under the heading `group`, with its default.
+
+    shown: the default as the help shows it, where the value alone would not tell.
+    """
+    if shown is None:
+        default = attributes.get("default")
+        shown = "off" if attributes.get("is_flag") else "none" if default is None else default
+    if not attributes.get("required"):
+        help += f"  [default: {shown}]"
+    return click.option(*names, cls=_GroupedOption, group=group, help=help, **attributes)
 
 
-class StepsOrEpoch(click.ParamType):  # type: ignore[type-arg]
-    """A number of steps, or the word "epoch"."""
+class WholeNumber(click.ParamType):  # type: ignore[type-arg]
+    """A whole number of at least `least` and at most `most` (None: no limit), or the given word."""
 
-    name = "N|epoch"
+    def __init__(self, least: int, most: int | None = None, word: str = "") -> None:
+        self.name = f"N|{word}" if word else "N"
+        self._least, self._most, self._word = least, most, word
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """The name as it is; click would write it in capitals."""
+        return self.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Accept whole numbers of at least 1."""
-        if value == EPOCH:
-            return EPOCH
+        """Accept numbers within the bounds, in any spelling that `int` knows."""
+        if self._word and value == self._word:
+            return self._word
         try:
-            return int(click.IntRange(min=1).convert(value, param, ctx))
-        except click.BadParameter:
-            self.fail(f"{value!r} is neither a whole number of steps, at least 1, nor the word {EPOCH}", param, ctx)
+            number = int(value)
+        except ValueError:
+            number = self._least - 1  # refused below
+        if number < self._least or (self._most is not None and number > self._most):
+            most = "" if self._most is None else f" and at most {self._most:,}"
+            other = f" or the word {self._word}" if self._word else ""
+            self.fail(f"{value!r} is not a whole number of at least {self._least}{most}{other}", param, ctx)
+        return number
 
 
 class FilePath(click.Path):
@@ -121,7 +145,8 @@ def setting_options(command: Command) -> Command:
             type=_click_type(about),
             default=None,
             multiple=about.kind is tuple,
-            help=f"{about.help}  [default: {about.default_help or each.default}]",
+            help=about.help,
+            shown=about.default_help or each.default,
         )(command)
     return command
 
@@ -129,51 +154,41 @@ def setting_options(command: Command) -> Command:
 def _click_type(about: Setting) -> Any:
     if about.choices:
         return click.Choice(about.choices)
-    if about.kind is Interval:
-        return StepsOrEpoch()
-    if about.kind is int:
-        return click.IntRange(min=about.bounds["least"])
+    if about.kind in (int, Interval):
+        return WholeNumber(about.bounds["least"], word=EPOCH if about.kind is Interval else "")
     return float if about.kind is float else str
 
 
 def checkpoint_dir_option(group: str) -> Callable[[Command], Command]:
     """The folder of a run."""
-    return option(
-        group, "--checkpoint-dir", type=FilePath(written=True), default="checkpoints", show_default=True,
-        help="Folder of the run and its checkpoints.",
-    )  # fmt: skip
+    about = "Folder of the run and its checkpoints."
+    return option(group, "--checkpoint-dir", type=FilePath(written=True), default="checkpoints", help=about)
 
 
 def checkpoint_options(command: Command) -> Command:
     """The checkpoint to read."""
-    which = option(
-        "Model", "--checkpoint", default="latest", show_default=True,
-        help="latest, best, a name such as i2000_l512, or a path.",
-    )  # fmt: skip
-    return which(checkpoint_dir_option("Model")(command))
+    about = "latest, best, a name such as i2000_l512, or a path."
+    return option("Model", "--checkpoint", default="latest", help=about)(checkpoint_dir_option("Model")(command))
 
 
 def unknown_option(group: str) -> Callable[[Command], Command]:
-    """What to do with characters outside the vocabulary."""
-    return option(
-        group, "--unknown", type=click.Choice(UNKNOWN), default="error", show_default=True,
-        help="Characters the model never saw: stop with an error, or skip them.",
-    )  # fmt: skip
+    """How to treat characters outside the vocabulary."""
+    about = "Characters the model never saw: stop with an error, or skip them."
+    return option(group, "--unknown", type=click.Choice(UNKNOWN), default="error", help=about)
 
 
 def json_option(command: Command) -> Command:
     """JSON instead of text on standard output."""
-    return option("Output", "--json", "as_json", is_flag=True, help="Print JSON.  [default: off]")(command)
+    return option("Output", "--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def output_option(**attributes: Any) -> Callable[[Command], Command]:
+def output_option(help: str, **attributes: Any) -> Callable[[Command], Command]:
     """The file to write."""
-    return option("Output", "--output", "-o", **attributes)
+    return option("Output", "--output", "-o", help=help, **attributes)
 
 
 def seed_option(default: int | None, group: str) -> Callable[[Command], Command]:
     """The seed of samples; None: a new one each time."""
-    shown = (
-        "Same seed, same text.  [default: a new one]" if default is None else f"Seed of the samples.  [default: {default}]"
-    )
-    return option(group, "--seed", type=click.IntRange(0, 2**63 - 1), default=default, help=shown)
+    about = "Seed of the random numbers: same seed, same text."
+    shown = "a new one" if default is None else default
+    return option(group, "--seed", type=WholeNumber(0, 2**63 - 1), default=default, help=about, shown=shown)

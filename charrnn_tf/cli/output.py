@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
+def open_output(path: str | None) -> Iterator[Callable[[str], object]]:
     """A function that writes to standard output, or to a file that appears when it is complete.
 
     Bytes that are not UTF-8, as characters from U+DC80 to U+DCFF, are written to a file unchanged.
@@ -27,7 +27,7 @@ def open_output(path: str | None) -> Iterator[Callable[[str], None]]:
         appearing(path) as place,
         open(place, "w", encoding="utf-8", errors="surrogateescape", newline="", opener=without_waiting) as file,
     ):
-        yield lambda text: (file.write(text), None)[1]
+        yield file.write
 
 
 def _replaced(text: str) -> str:
@@ -35,11 +35,11 @@ def _replaced(text: str) -> str:
 
 
 def write_samples(
-    sampler: Sampler, write: Callable[[str], None], prime: str, stop: str | None, end: str = "\n", **draw: Any
+    sampler: Sampler, write: Callable[[str], object], prime: str, stop: str | None, end: str = "\n", **draw: Any
 ) -> None:
-    """Write each text after its prime: the first as it is generated, the others after it, each under a heading.
+    """Write each text after its prime: the first as it is generated, the others after it.
 
-    end: written after a single text.
+    Several texts get a heading each; `end` follows a single one.
     """
     texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
     chunks = sampler.chunks(prime, errors="surrogateescape", **draw)
@@ -58,7 +58,7 @@ def write_samples(
 
 
 class _Stopping:
-    """A text that arrives in pieces and ends before a stop text; a possible beginning of that is held back."""
+    """A text that arrives in pieces and ends before a stop text; holds back its end, where that text may begin."""
 
     def __init__(self, stop: str | None) -> None:
         self.ended = False
@@ -75,6 +75,6 @@ class _Stopping:
     def take(self, last: bool = False) -> str:
         """The part that can be shown now."""
         held = 0 if last or self.ended or not self._stop else len(self._stop) - 1
-        shown = self._held[: len(self._held) - held] if held < len(self._held) else ""
+        shown = self._held[: max(len(self._held) - held, 0)]
         self._held = self._held[len(shown) :]
         return shown

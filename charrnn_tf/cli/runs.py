@@ -1,7 +1,5 @@
 """`charrnn-tf checkpoints`."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

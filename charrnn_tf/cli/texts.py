@@ -1,7 +1,5 @@
 """`charrnn-tf corpus`."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 
@@ -39,10 +37,12 @@ def list_corpora(as_json: bool) -> None:
 
 @corpus.command("fetch", cls=Grouped)
 @click.argument("name")
-@option("Output", "--directory", type=FilePath(), default="data", show_default=True, help="Folder to write NAME.txt to.")
-@option("Source", "--url", default=None, help="Another address of the text.  [default: the listed one]")
+@option("Output", "--directory", type=FilePath(), default="data", help="Folder to write NAME.txt to.")
+@option("Source", "--url", shown="the listed one", help="Another address of the text.")
 def fetch_corpus(name: str, directory: str, url: str | None) -> None:
-    """Download a text, verify it, and print its path; an interrupted download continues.
+    """Download a text and verify it.
+
+    Prints the path. An interrupted download continues.
 
     \b
     Example:

@@ -25,25 +25,14 @@ STARTED = time.monotonic()  # max_seconds counts from here
 @click.command(cls=Grouped)
 @click.argument("text", nargs=-1, type=FilePath())
 @checkpoint_dir_option("Run")
-@option("Run", "--resume", is_flag=True, help="Continue from the latest checkpoint in the folder.  [default: off]")
-@option("Run", "--overwrite", is_flag=True, help="Replace the run in the folder.  [default: off]")
-@option(
-    "Run", "--init-from", type=FilePath(), default=None,
-    help="Fine-tune: start from the weights of a checkpoint or a run's folder.  [default: none]",
-)  # fmt: skip
-@option(
-    "Run", "--preset", type=click.Choice(list(PRESETS)), default=None, help="Settings to start from.  [default: default]"
-)
-@option(
-    "Run", "--config", "config_file", type=FilePath(), default=None,
-    help="TOML file of settings; options override it.  [default: none]",
-)  # fmt: skip
+@option("Run", "--resume", is_flag=True, help="Continue from the latest checkpoint in the folder.")
+@option("Run", "--overwrite", is_flag=True, help="Replace the run in the folder.")
+@option("Run", "--init-from", type=FilePath(), help="Fine-tune: start from the weights of a checkpoint or a run's folder.")
+@option("Run", "--preset", type=click.Choice(list(PRESETS)), shown=DEFAULT, help="Settings to start from.")
+@option("Run", "--config", "config_file", type=FilePath(), help="TOML file of settings; options override it.")
 @setting_options
-@option(
-    "Samples and display", "--tensorboard", type=FilePath(written=True), default=None,
-    help="Write TensorBoard events to this folder.  [default: none]",
-)  # fmt: skip
-@option("Samples and display", "--quiet", is_flag=True, help="Show errors only.  [default: off]")
+@option("Samples and display", "--tensorboard", type=FilePath(written=True), help="Write TensorBoard events to this folder.")
+@option("Samples and display", "--quiet", is_flag=True, help="Show errors only.")
 def train(
     text: tuple[str, ...],
     checkpoint_dir: str,

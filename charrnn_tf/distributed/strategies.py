@@ -1,6 +1,4 @@
-"""Replicas on several devices of this machine, or on several machines; `tf.distribute` carries their sums."""
-
-from __future__ import annotations
+"""Replicas on several devices of this machine, or on several machines, summed by `tf.distribute`."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -69,7 +67,7 @@ class Workers(_Strategy):
         self._total = tf.function(lambda own: self.run(self._counted_once, own)[0], autograph=False)
 
     def _counted_once(self, n: int, own: Tensor) -> Tensor:
-        """Sum of a tensor over processes, each of which may have several replicas."""
+        """Sum of a tensor over processes: only the first replica of each contributes."""
         return self.summed([tf.zeros_like(own) if n else tf.identity(own)])[0]
 
     def agree(self, plan: Plan) -> Plan:

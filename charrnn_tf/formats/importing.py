@@ -1,11 +1,4 @@
-"""`charrnn-tf import`: models of other tools as checkpoints of this package.
-
-torch_file    the PyTorch notebooks' `rnn_*_epoch.net`
-tf1_file      the TensorFlow 1 notebook's `i200_l512.ckpt`
-keras_file    `.keras` and `.weights.h5` of a stacked LSTM or GRU with a dense layer
-"""
-
-from __future__ import annotations
+"""Imports models of other tools as checkpoints; one reader per kind of file."""
 
 import json
 from pathlib import Path
@@ -20,32 +13,31 @@ from ..text.corpus import TextRecord
 from ..text.vocabulary import Vocabulary
 from ..training.state import RunState
 from . import keras_file, tf1_file, torch_file
-from .weights import Foreign, put
+from .weights import PlainModel
 
 READERS = (torch_file, tf1_file, keras_file)
 
 
 def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary | None = None) -> Path:
-    """Write what another tool saved as the first checkpoint of a run's folder and return its path.
+    """Write another tool's model as the first checkpoint of a run's folder, and return its path.
 
-    vocabulary: of files that don't hold one. Raises ConfigError for a file of no known kind, without a vocabulary, or whose
-    weights don't fit it, CheckpointError for a folder that holds a run.
+    vocabulary: needed for files that contain none.
+    Raises ConfigError for a file of an unknown kind, a missing vocabulary, or weights that don't fit the vocabulary, and
+    CheckpointError for a folder that already holds a run.
     """
     if holds_run(directory):
-        raise CheckpointError(f"{str(directory)!r} holds a run already. Use another --checkpoint-dir.")
-    if not tf1_file.can_read(path):  # its prefix is no file
+        raise CheckpointError(f"{str(directory)!r} already holds a run. Use another `checkpoint_dir`.")
+    if not tf1_file.can_read(path):  # a path there may be a prefix of several files
         try:
             open_file(path).close()
         except OSError as error:
             raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
-    for kind in READERS:
-        if kind.can_read(path):
-            found = kind.read(path)
-            break
-    else:
+    reader = next((reader for reader in READERS if reader.can_read(path)), None)
+    if reader is None:
         raise ConfigError(
             f"{str(path)!r} is none of: a PyTorch notebook's .net, a TensorFlow 1 checkpoint, a .keras or .weights.h5 file"
         )
+    found = reader.read(path)
     try:
         return _write(found, directory, vocabulary)
     except ConfigError as error:
@@ -53,7 +45,7 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
 
 
 def read_vocabulary(path: str | Path) -> Vocabulary:
-    """The characters of a JSON file such as `export --format keras` writes. Raises ConfigError for another file."""
+    """Read the characters of a JSON file such as `export --format keras` writes. Raises ConfigError for any other file."""
     try:
         with open_file(path) as file:
             characters = json.loads(file.read())["characters"]
@@ -63,28 +55,26 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     except OSError as error:
         raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
     except (ValueError, KeyError, TypeError, CharRNNError) as error:
-        raise ConfigError(f'{str(path)!r} holds no vocabulary, which looks like {{"characters": ["a", "b"]}}') from error
+        raise ConfigError(f'{str(path)!r} is not a vocabulary file such as {{"characters": ["a", "b"]}}') from error
 
 
-def _write(found: Foreign, directory: str | Path, vocabulary: Vocabulary | None) -> Path:
+def _write(found: PlainModel, directory: str | Path, vocabulary: Vocabulary | None) -> Path:
     config = found.config()
     own = None if found.characters is None else Vocabulary(found.characters)
     if own and vocabulary and own != vocabulary:
-        raise ConfigError("its characters are in the file, and others are given. Leave out --text and --vocabulary-file.")
+        raise ConfigError("the file contains its own, different characters. Leave out `text` and `vocabulary_file`.")
     known = own or vocabulary
     if known is None:
-        raise ConfigError(
-            "its characters are not in the file. Give the text it learnt from with --text, or --vocabulary-file."
-        )
+        raise ConfigError("the file contains no characters. Pass the `text` it was trained on, or a `vocabulary_file`.")
     if config.vocab_size == len(known) + 1 and config.embedding_size and not own:
-        warn("the model has one character more than the vocabulary: its id 0 is taken for [UNK] and left out.")
-        found = found.without_first()
+        warn("the model has one character more than the vocabulary: its id 0 is taken as [UNK] and removed.")
+        found = found.without_unknown()
         config = found.config()
     if config.vocab_size != len(known):
         raise ConfigError(f"the model has {config.vocab_size} characters, the vocabulary {len(known)}")
     train = TrainConfig()
     run = RunState(config, train)
     run.step.assign(found.step)
-    put(run.model, found)
+    run.model.set_weights(found.arrays())
     record = Record(config, train, known, TextRecord((), "", 0), found.step, 0.0, 0.0, None, None)
-    return RunDirectory(directory, train.keep, resume=False, overwrite=False).save(record, run.variables())
+    return RunDirectory(directory, train.keep).save(record, run.variables())

@@ -1,9 +1,7 @@
-"""Keras's own files of a stacked LSTM or GRU with a dense layer: `.keras` and `.weights.h5` read, `.keras` written.
+"""Keras files of stacked LSTM or GRU layers with a dense layer: reads `.keras` and `.weights.h5`, writes `.keras`.
 
-A file is read as data, its settings as JSON and its numbers as HDF5: no layer is built from it, so nothing in it can run.
+Files are read as data, settings as JSON and numbers as HDF5; no layer is built from them, so loading never executes code.
 """
-
-from __future__ import annotations
 
 import io
 import json
@@ -21,22 +19,22 @@ import numpy as np
 from ..errors import ConfigError
 from ..files import appearing, write_file
 from ..settings.schema import ModelConfig
-from .weights import Array, Foreign, cell_of, of_checkpoint, step_in
+from .weights import Array, PlainModel, cell_of, read_checkpoint, step_in
 
-ENDINGS = (".keras", ".weights.h5")
-SETTINGS, WEIGHTS = "config.json", "model.weights.h5"
+SUFFIXES = (".keras", ".weights.h5")
+SETTINGS, WEIGHTS = "config.json", "model.weights.h5"  # in a .keras archive
 PLAIN_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 GATED: dict[str, list[Any]] = {
     "activation": ["tanh"], "recurrent_activation": ["sigmoid"], "use_bias": [True], "go_backwards": [False],
 }  # fmt: skip
-# What may stand in the stack, and what its settings may be
-TAKEN: dict[str, dict[str, list[Any]]] = {
+# Layers with weights that may be in a model, and the settings they may have; the first is Keras's default
+WEIGHTED: dict[str, dict[str, list[Any]]] = {
     "Embedding": {},
     "LSTM": GATED,
     "GRU": {**GATED, "reset_after": [True]},
     "Dense": {"activation": ["linear", "softmax"], "use_bias": [True]},
 }
-PASSED_OVER: dict[str, dict[str, list[Any]]] = {
+SKIPPED: dict[str, dict[str, list[Any]]] = {
     "InputLayer": {},
     "Dropout": {},
     "SpatialDropout1D": {},
@@ -45,18 +43,18 @@ PASSED_OVER: dict[str, dict[str, list[Any]]] = {
     "CategoryEncoding": {"output_mode": ["one_hot"]},
     "Reshape": {"target_shape": [[-1, 1]]},
 }
-NO_STACK = "it is no stack of LSTM or of GRU layers with one dense layer after it"
+NO_STACK = "it is not a stack of LSTM or of GRU layers followed by one dense layer"
 
 
 def can_read(path: str | Path) -> bool:
-    """Whether a file's name is one that Keras gives."""
-    return str(path).endswith(ENDINGS)
+    """Whether a file name ends as Keras's do."""
+    return str(path).endswith(SUFFIXES)
 
 
-def read(path: str | Path) -> Foreign:
+def read(path: str | Path) -> PlainModel:
     """The model in a file. Raises ConfigError for another kind of model."""
     try:
-        if str(path).endswith(ENDINGS[1]):
+        if str(path).endswith(SUFFIXES[1]):
             return _read_weights(path, path)
         with zipfile.ZipFile(path) as archive:
             _check(json.loads(archive.read(SETTINGS)))
@@ -69,94 +67,85 @@ def read(path: str | Path) -> Foreign:
 
 
 def _check(settings: Any) -> None:
-    """Raise ConfigError for a model that is another than its weights let see."""
+    """Raise ConfigError for layers or layer settings whose computation the weights alone would not give."""
     stack = []
     for layer in settings.get("config", {}).get("layers", []):
         inner = layer["config"]["layer"] if layer["class_name"] == "TimeDistributed" else layer
         kind, given = inner["class_name"], inner["config"]
-        allowed = {**TAKEN, **PASSED_OVER}.get(kind)
+        allowed = {**WEIGHTED, **SKIPPED}.get(kind)
         if allowed is None:
             raise ConfigError(f"{NO_STACK}: it has a layer {kind}")
         for name, values in allowed.items():
             if given.get(name, values[0]) not in values:
-                raise ConfigError(f"its layer {kind} has {name} {given[name]!r}; only {values[0]!r} can be taken over")
-        stack += [kind] if kind in TAKEN else []
+                raise ConfigError(f"its layer {kind} has {name} {given[name]!r}; only {values[0]!r} can be imported")
+        stack += [kind] if kind in WEIGHTED else []
     if not re.fullmatch("(Embedding )?((LSTM )+|(GRU )+)Dense", " ".join(stack)):
         raise ConfigError(NO_STACK)
 
 
-def _read_weights(file: Any, path: str | Path) -> Foreign:
-    """By shapes and the names' numbers: a recurrent cell has three arrays, a dense layer two, an embedding one."""
+def _read_weights(file: Any, path: str | Path) -> PlainModel:
+    """Read layers by their shapes and numbers: a recurrent cell has three arrays, a dense layer two, an embedding one."""
     groups: dict[str, list[Array]] = {}
     with h5py.File(file) as numbers:
 
         def visit(name: str, item: Any) -> None:
-            place = name.replace("_layer_checkpoint_dependencies/", "layers/")  # as Keras 2.12 and 2.13 have it
+            place = name.replace("_layer_checkpoint_dependencies/", "layers/")  # as written by Keras 2.12 and 2.13
             if not isinstance(item, h5py.Dataset) or place.startswith(("optimizer", "_")):
                 return
             if item.external or item.is_virtual:
-                raise ConfigError("its numbers lie in other files")
+                raise ConfigError("its numbers are stored in other files")
             if re.search(r"(^|/)vars/\d+$", place):
                 groups.setdefault(place.rpartition("/vars/")[0], []).append(np.asarray(item, np.float32))
 
         numbers.visititems(visit)
-    seeds = [name for name, arrays in groups.items() if len(arrays) == 1 and arrays[0].ndim < 2]
-    named = [(name, groups[name]) for name in sorted(groups, key=_natural) if name not in seeds]
-    cells = [arrays for name, arrays in named if name.endswith("/cell") and len(arrays) == 3]
-    dense = [arrays for name, arrays in named if len(arrays) == 2 and not name.endswith("/cell")]
-    embeddings = [arrays[0] for _, arrays in named if len(arrays) == 1 and arrays[0].ndim == 2]
+    is_seed = {name: len(arrays) == 1 and arrays[0].ndim < 2 for name, arrays in groups.items()}
+    named = [(name, groups[name]) for name in sorted(groups, key=_natural) if not is_seed[name]]
+    cells = [(each[0], each[1], each[2]) for name, each in named if name.endswith("/cell") and len(each) == 3]
+    dense = [(each[0], each[1]) for name, each in named if len(each) == 2 and not name.endswith("/cell")]
+    embeddings = [each[0] for _, each in named if len(each) == 1]
     if not cells or len(dense) != 1 or len(embeddings) > 1 or len(named) != len(cells) + 1 + len(embeddings):
         raise ConfigError(NO_STACK)
-    kernel, recurrent, bias = (cells[0][n] for n in range(3))
-    if kernel.ndim != 2 or recurrent.ndim != 2 or bias.ndim > 2:
+    kernel, recurrent, bias = cells[0]
+    if kernel.ndim != 2 or recurrent.ndim != 2 or bias.ndim > 2 or any(each.ndim != 2 for each in embeddings):
         raise ConfigError(NO_STACK)
     kind = cell_of(recurrent.shape[1], len(recurrent))
-    return Foreign(
-        kind, [(each[0], each[1], each[2]) for each in cells], (dense[0][0], dense[0][1]),
-        embeddings[0] if embeddings else None, step=step_in(str(path)),
-    )  # fmt: skip
+    return PlainModel(kind, cells, dense[0], embeddings[0] if embeddings else None, step=step_in(str(path)))
 
 
 def _natural(name: str) -> list[Any]:
-    """Names in the order of their numbers: lstm, lstm_1, ..., lstm_10."""
+    """Sort key that orders names by their numbers: lstm, lstm_1, ..., lstm_10."""
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"[/_]", name)]
 
 
 def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
-    """Write a checkpoint as plain Keras layers, ids [N, T] -> probabilities of the next character [N, T, V].
+    """Write a checkpoint as Keras's own layers, ids [N, T] -> probabilities of the next character [N, T, V].
 
-    The characters go into a JSON file beside it. Returns nothing to say. Raises ConfigError where it can't be written, and
-    for a name that does not end with .keras.
+    The characters go into a JSON file beside it. Returns an empty string. Raises ConfigError for a name that does not end
+    with .keras, and for an output that can't be written.
     """
     output = Path(output)
-    if output.suffix != ENDINGS[0]:
-        raise ConfigError(f"--output must end with {ENDINGS[0]}, got {str(output)!r}")
-    found = of_checkpoint(checkpoint, "keras")
+    if output.suffix != SUFFIXES[0]:
+        raise ConfigError(f"`output` must end with {SUFFIXES[0]}, got {str(output)!r}")
+    found = read_checkpoint(checkpoint, "keras")
+    model = _keras_model(found.config())
+    model.set_weights(found.arrays())
     with appearing(output) as place, tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / output.name  # which ends as Keras wants it to
-        _plain_model(found, found.config()).save(saved)
+        saved = Path(folder) / output.name  # Keras requires this suffix
+        model.save(saved)
         shutil.copyfile(saved, place)
     characters = json.dumps({"characters": list(found.characters or ())})
     write_file(output.with_suffix(".vocabulary.json"), f"{characters}\n".encode())
     return ""
 
 
-def _plain_model(found: Foreign, config: ModelConfig) -> keras.Model:
+def _keras_model(config: ModelConfig) -> keras.Model:
     ids = keras.Input((None,), dtype="int32", name="ids")
     if config.embedding_size:
         x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding")(ids)
     else:
-        x = keras.layers.Reshape((-1, 1), name="columns")(ids)  # a last dimension of 1 is what CategoryEncoding drops
+        x = keras.layers.Reshape((-1, 1), name="columns")(ids)  # CategoryEncoding drops a last dimension of 1
         x = keras.layers.CategoryEncoding(config.vocab_size, output_mode="one_hot", name="one_hot")(x)
-    layers = []
     for n in range(config.num_layers):
-        layers.append(PLAIN_LAYERS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}"))
-        x = layers[-1](x)
+        x = PLAIN_LAYERS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}")(x)
     dense = keras.layers.Dense(config.vocab_size, activation="softmax", name="probabilities")
-    model = keras.Model(ids, dense(x), name="charrnn")
-    if found.embedding is not None:
-        model.get_layer("embedding").set_weights([found.embedding])
-    for layer, weights in zip(layers, found.layers, strict=True):
-        layer.set_weights(list(weights))
-    dense.set_weights(list(found.output))
-    return model
+    return keras.Model(ids, dense(x), name="charrnn")

@@ -1,6 +1,4 @@
-"""The SavedModel: a trained model with its vocabulary, for programs that have TensorFlow and nothing of ours."""
-
-from __future__ import annotations
+"""The SavedModel: a trained model with its vocabulary, for programs that have TensorFlow but not charrnn_tf."""
 
 import os
 import shutil
@@ -24,7 +22,7 @@ WINDOW = 100  # characters of every text that `score` reads at a time
 
 
 def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
-    """What `charrnn-tf export` calls by default; returns nothing to say."""
+    """Write a checkpoint as a SavedModel, as `exporting` calls it; returns an empty string."""
     export_saved_model(checkpoint, output)
     return ""
 
@@ -36,42 +34,42 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
 
         generate(prime: string[N], length: int32, top_n: int32, top_p: float32, temperature: float32, seed: int64)
             -> text: string[N], the prime as read, then `length` characters
-        score(text: string[N]) -> nats: float32[N], summed over the text; characters: int32[N], how many were scored
-        step(ids: int32[N], hidden_0, cell_0, ...: float32[N, H]) -> logits: float32[N, V] and the states by their names
+        score(text: string[N]) -> nats: float32[N], summed over the text; characters: int32[N], the number scored
+        step(ids: int32[N], hidden_0, cell_0, ...: float32[N, H]) -> logits: float32[N, V] and the states under their names
         initial_state(batch: int32) -> hidden_0, cell_0, ...: zeros
-        encode(text: string[N]) -> ids: int32[N, T], -1 after the end; lengths: int32[N]
-        decode(ids: int32[N, T]) -> text: string[N], ids that are none left out
+        encode(text: string[N]) -> ids: int32[N, T], padded with -1; lengths: int32[N]
+        decode(ids: int32[N, T]) -> text: string[N]; ids outside 0 to V - 1 are dropped
 
-    Characters the model never saw and bytes that are not UTF-8 are skipped; a model of bytes takes and gives any.
-    An earlier SavedModel of that name is replaced; anything else there raises ConfigError, and so does a place that can't be
-    written.
+    Characters outside the vocabulary and bytes that are not UTF-8 are skipped; a byte model accepts and returns any bytes.
+    An earlier SavedModel of that name is replaced. Raises ConfigError if anything else has that name, or if the folder can't
+    be written.
     """
     output = Path(output)
     if os.path.lexists(output) and not os.path.isfile(output / "saved_model.pb"):
-        raise ConfigError(f"{str(output)!r} is there already and is no SavedModel. Remove it, or choose another --output.")
+        raise ConfigError(f"{str(output)!r} exists and is not a SavedModel. Remove it, or choose another `output`.")
     model, record = load_model(checkpoint)
-    module = _Module(model, record.model, record.vocabulary)
-    beside = output.with_name(f".{output.name}.partial")
+    tracked = tf.Module()
+    tracked.variables_of_functions = list(weights(model).values())  # only these go into the SavedModel, not the Keras model
+    signatures = _Functions(model, record.model, record.vocabulary).signatures()
+    partial = output.with_name(f".{output.name}.partial")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(beside), signatures=module.signatures(), options=options)
+        tf.saved_model.save(tracked, str(partial), signatures=signatures, options=options)
         shutil.rmtree(output, ignore_errors=True)
-        beside.rename(output)
+        partial.rename(output)
     except (OSError, tf.errors.OpError) as error:
         raise ConfigError(f"can't write {str(output)!r}: {why(error)}") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return output
 
 
-class _Module(tf.Module):
+class _Functions:
     """The tensor functions behind the signatures."""
 
     def __init__(self, model: keras.Model, config: ModelConfig, vocabulary: Vocabulary) -> None:
-        super().__init__()
-        self._captured = list(weights(model).values())  # what the functions read must hang on the module
-        self._model = _Untracked(model)
+        self._model = model
         self._config = config
         self._state_names = state_names(config)
         order = np.argsort(vocabulary.code_points)
@@ -81,26 +79,24 @@ class _Module(tf.Module):
         self._bytes = isinstance(vocabulary, ByteVocabulary)
 
     def signatures(self) -> dict[str, Any]:
-        """Each signature as a compiled function."""
-        texts, whole, real = (
-            tf.TensorSpec([None], tf.string),
-            tf.TensorSpec([], tf.int32),
-            tf.TensorSpec([], tf.float32),
-        )
-        states = {name: tf.TensorSpec([None, self._config.hidden_size], tf.float32) for name in self._state_names}
-        of_generate = {
-            "prime": texts, "length": whole, "top_n": whole, "top_p": real, "temperature": real,
-            "seed": tf.TensorSpec([], tf.int64),
+        """Trace each signature."""
+        texts, integer, real = tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+        arguments = {
+            "generate": {
+                "prime": texts, "length": integer, "top_n": integer, "top_p": real, "temperature": real,
+                "seed": tf.TensorSpec([], tf.int64),
+            },
+            "score": {"text": texts},
+            "step": {
+                "ids": tf.TensorSpec([None], tf.int32),
+                **{name: tf.TensorSpec([None, self._config.hidden_size], tf.float32) for name in self._state_names},
+            },
+            "initial_state": {"batch": integer},
+            "encode": {"text": texts},
+            "decode": {"ids": tf.TensorSpec([None, None], tf.int32)},
         }  # fmt: skip
-        of_step = {"ids": tf.TensorSpec([None], tf.int32), **states}
-        return {
-            "generate": _function(self.generate, of_generate),
-            "score": _function(self.score, {"text": texts}),
-            "step": _function(self.step, of_step),
-            "initial_state": _function(self.initial_state, {"batch": whole}),
-            "encode": _function(self.encode, {"text": texts}),
-            "decode": _function(self.decode, {"ids": tf.TensorSpec([None, None], tf.int32)}),
-        }
+        functions = {name: tf.function(getattr(self, name), autograph=False) for name in arguments}
+        return {name: function.get_concrete_function(**arguments[name]) for name, function in functions.items()}
 
     def generate(
         self, prime: Tensor, length: Tensor, top_n: Tensor, top_p: Tensor, temperature: Tensor, seed: Tensor
@@ -108,14 +104,14 @@ class _Module(tf.Module):
         encoded = self.encode(prime)
         ids, lengths = encoded["ids"], encoded["lengths"]
         longest = tf.shape(ids)[1]
-        places = tf.range(longest)[None] - (longest - lengths[:, None])  # moved to the right: all primes end together
-        moved = tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0), batch_dims=1), -1)
-        ids = tf.pad(moved, [[0, 0], [1, 0]], constant_values=-1)
-        state = read_prime(self._model.model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
+        places = tf.range(longest)[None] - (longest - lengths[:, None])  # primes are aligned at their ends
+        aligned = tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0), batch_dims=1), -1)
+        ids = tf.pad(aligned, [[0, 0], [1, 0]], constant_values=-1)
+        state = read_prime(self._model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
         last = tf.where(ids[:, -1] >= 0, ids[:, -1], self._start)
-        count = tf.maximum(length, 1)  # no array of no characters: it would have no shape
+        count = tf.maximum(length, 1)  # the array of written characters must not be empty: it would have no shape
         cuts = Cuts(top_n, top_p, temperature)
-        written, _ = generate(self._model.model, last, state, tf.constant(0), count, cuts, seed)
+        written, _ = generate(self._model, last, state, tf.constant(0), count, cuts, seed)
         written = written[: tf.maximum(length, 0)]
         return {"text": tf.strings.join([self.decode(encoded["ids"])["text"], self.decode(tf.transpose(written))["text"]])}
 
@@ -128,7 +124,7 @@ class _Module(tf.Module):
 
         def body(n: Tensor, nats: Tensor, state: Any) -> Any:
             window = padded[:, n * WINDOW : (n + 1) * WINDOW + 1]
-            losses, state = character_losses(self._model.model, window, state)  # [WINDOW, N]
+            losses, state = character_losses(self._model, window, state)  # [WINDOW, N]
             counts = n * WINDOW + places[:, None] < characters[None]
             return n + 1, nats + tf.reduce_sum(tf.where(counts, tf.cast(losses, tf.float64), 0.0), axis=0), state
 
@@ -138,10 +134,9 @@ class _Module(tf.Module):
         return {"nats": tf.cast(nats, tf.float32), "characters": characters}
 
     def step(self, ids: Tensor, **named: Tensor) -> dict[str, Tensor]:
-        model = self._model.model
         state = tf.nest.pack_sequence_as(self._zeros(1), [named[name] for name in self._state_names])
-        outputs, after = advance(model, input_table(model), ids, state)
-        return {"logits": model.get_layer("logits")(outputs), **self._named(after)}
+        outputs, after = advance(self._model, input_table(self._model), ids, state)
+        return {"logits": self._model.get_layer("logits")(outputs), **self._named(after)}
 
     def initial_state(self, batch: Tensor) -> dict[str, Tensor]:
         return self._named(self._zeros(batch))
@@ -158,12 +153,11 @@ class _Module(tf.Module):
         return {"ids": ids.to_tensor(-1), "lengths": tf.cast(ids.row_lengths(), tf.int32)}
 
     def decode(self, ids: Tensor) -> dict[str, Tensor]:
+        valid = (ids >= 0) & (ids < len(self._points))
         if self._bytes:
-            places = tf.where((ids >= 0) & (ids < len(self._points)), ids, len(self._points))
-            return {
-                "text": tf.strings.reduce_join(tf.gather([bytes([byte]) for byte in range(256)] + [b""], places), axis=-1)
-            }
-        known = tf.ragged.boolean_mask(ids, (ids >= 0) & (ids < len(self._points)))
+            strings = tf.constant([*(bytes([byte]) for byte in range(256)), b""])  # the last one for ids to drop
+            return {"text": tf.strings.reduce_join(tf.gather(strings, tf.where(valid, ids, 256)), axis=-1)}
+        known = tf.ragged.boolean_mask(ids, valid)
         points = known.with_flat_values(tf.gather(self._points, known.flat_values))
         return {"text": tf.strings.unicode_encode(points, "UTF-8")}
 
@@ -172,14 +166,3 @@ class _Module(tf.Module):
 
     def _named(self, state: list[State]) -> dict[str, Tensor]:
         return dict(zip(self._state_names, tf.nest.flatten(state), strict=True))
-
-
-class _Untracked:
-    """Holds the Keras model where `tf.Module` does not look: only its variables go into the SavedModel."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-
-
-def _function(function: Any, arguments: dict[str, Any]) -> Any:
-    return tf.function(function, autograph=False).get_concrete_function(**arguments)

@@ -1,6 +1,4 @@
-"""`charrnn-tf export --format web`: the model in one page that writes and scores in any browser, without a network."""
-
-from __future__ import annotations
+"""`charrnn-tf export --format web`: one page that generates and scores text in any browser, without a network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,49 +15,50 @@ from ..pages import packed, render
 from ..runs.checkpoint import load_model
 from ..settings.schema import CELLS
 from ..text.vocabulary import ByteVocabulary, Ids
-from .weights import Array, Foreign, put, take
+from .weights import Array, PlainModel, plain
 
-MOST_COST = 0.005  # nats a character that 8-bit weights may cost
+MOST_ADDED = 0.005  # nats per character that 8-bit weights may add to the loss; otherwise 16 bits are used
 Stored = Mapping[str, Any]
 Rounding = Callable[[Array], Stored]
 
 
 class Page(NamedTuple):
-    """What was made."""
+    """A page and its rounding."""
 
     html: str
-    bits: int  # of a stored weight
-    cost: float | None  # nats a character more than with float32; None: no text was there to tell
-    characters: int  # that told
+    bits: int  # per weight
+    added: float | None  # loss added by rounding, nats per character; None: not measured
+    characters: int  # that it was measured on
 
 
 def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Ids | None = None) -> str:
-    """Write a checkpoint as a page; returns what its rounding costs. Raises ConfigError where it can't be written."""
+    """Write a checkpoint as a page; returns the loss added by rounding. Raises ConfigError if it can't be written."""
     page = web_page(checkpoint, held_out)
     write_file(output, page.html.encode())
-    known = f" cost {page.cost:+.4f} nats a character, on {page.characters:,}" if page.characters else ""
-    cost = known or " (what rounding costs is not known without --text)"
-    return f"Weights of {page.bits} bits{cost}; {len(page.html) / 1e6:.1f} MB."
+    added = "pass `text` to measure the loss they add"
+    if page.added is not None:
+        added = f"they add {page.added:+.4f} nats per character, measured on {page.characters:,} characters"
+    return f"{page.bits}-bit weights ({added}); {len(page.html) / 1e6:.1f} MB."
 
 
 def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
-    """A saved model as a page. held_out: ids of a text the model was not trained on, which tells what rounding costs."""
+    """A checkpoint as a page. held_out: ids that the model was not trained on, for measuring the loss added by rounding."""
     model, record = load_model(checkpoint)
     known = held_out if held_out is not None and len(held_out) > 1 else None
-    found = take(model, record.model, record.vocabulary)
+    found = plain(model, record.model, record.vocabulary)
     weights = weights_of(found)
     evaluator = Evaluator(model, record.model, available_cores())
     exact = 0.0 if known is None else evaluator.evaluate(known).nats_per_character
 
-    def cost_of(rounding: Rounding) -> float | None:
+    def added_by(rounding: Rounding) -> float | None:
         if known is None:
             return None
-        put(model, with_weights(found, {name: restored(rounding(each)) for name, each in weights.items()}))
+        model.set_weights(with_weights(found, {name: restored(rounding(each)) for name, each in weights.items()}).arrays())
         return evaluator.evaluate(known).nats_per_character - exact
 
-    rounding, bits, cost = as_int8, 8, cost_of(as_int8)
-    if cost is None or cost >= MOST_COST:
-        rounding, bits, cost = as_float16, 16, cost_of(as_float16)
+    rounding, bits, added = as_int8, 8, added_by(as_int8)
+    if added is None or added >= MOST_ADDED:
+        rounding, bits, added = as_float16, 16, added_by(as_float16)
     spec = {
         "cell": record.model.cell,
         "gates": CELLS[record.model.cell].gates,
@@ -69,66 +68,61 @@ def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
         "bytes": isinstance(record.vocabulary, ByteVocabulary),
         "characters": [ord(character) for character in record.vocabulary.characters],
         "start": start_id(record.vocabulary),
-        "weights": {name: _stored(each, rounding) for name, each in weights.items()},
+        "weights": {name: _encoded(rounding(each)) for name, each in weights.items()},
     }
+    measured = 0 if known is None else len(known)
     html = render(
-        __package__,
-        "web.html",
-        ["numbers.js", "network.js", "web.js"],
-        title=f"{record.name}: a model that writes",
-        record=record,
-        bits=bits,
-        cost=cost,
-        characters=0 if known is None else len(known),
-        data=spec,
-    )
-    return Page(html, bits, cost, 0 if known is None else len(known))
+        __package__, "web.html", ["numbers.js", "network.js", "web.js"], title=f"Text from {record.name}", record=record,
+        bits=bits, added=added, characters=measured, data=spec,
+    )  # fmt: skip
+    return Page(html, bits, added, measured)
 
 
-def weights_of(found: Foreign) -> dict[str, Array]:
-    """The weights by the page's names; what multiplies a vector has a row for each number that comes out.
+def weights_of(found: PlainModel) -> dict[str, Array]:
+    """Weights by the page's names; a matrix has one row per number that its product with a vector gives.
 
-    `input` has a row for each character: an embedding's [V, E], or without one the first layer's kernel [V, G].
+    `input` has one row per character: the embedding [V, E], or without one the first layer's kernel [V, G].
     """
-    embedded = found.embedding is not None
     weights = {"input": found.layers[0][0] if found.embedding is None else found.embedding}
     for n, (kernel, recurrent, bias) in enumerate(found.layers):
-        if n or embedded:
+        if n or found.embedding is not None:
             weights[f"kernel_{n}"] = kernel.T
         weights |= {f"recurrent_{n}": recurrent.T, f"bias_{n}": bias}
     return {**weights, "output": found.output[0].T, "output_bias": found.output[1]}
 
 
-def with_weights(found: Foreign, weights: Mapping[str, Array]) -> Foreign:
-    """The mirror of `weights_of`."""
-    embedded = found.embedding is not None
-    kernels = [weights[f"kernel_{n}"].T if n or embedded else weights["input"] for n in range(len(found.layers))]
+def with_weights(found: PlainModel, weights: Mapping[str, Array]) -> PlainModel:
+    """Replace all weights of a model; the inverse of `weights_of`."""
+    kernels = [weights[f"kernel_{n}"].T if f"kernel_{n}" in weights else weights["input"] for n in range(len(found.layers))]
     return replace(
         found,
         layers=[(kernel, weights[f"recurrent_{n}"].T, weights[f"bias_{n}"]) for n, kernel in enumerate(kernels)],
         output=(weights["output"].T, weights["output_bias"]),
-        embedding=weights["input"] if embedded else None,
+        embedding=None if found.embedding is None else weights["input"],
     )
 
 
 def as_int8(matrix: Array) -> Stored:
-    """Whole numbers from -127 to 127 with a scale for each row; biases as they are."""
-    if matrix.ndim < 2 or len(matrix) == 2:
+    """Integers from -127 to 127 with one scale per row; biases unchanged."""
+    if _is_bias(matrix):
         return {"numbers": matrix}
     scales = np.maximum(np.abs(matrix).max(axis=1, keepdims=True) / 127, np.float32(1e-30)).astype(np.float32)
     return {"numbers": np.round(matrix / scales).astype(np.int8), "scales": scales}
 
 
 def as_float16(matrix: Array) -> Stored:
-    """Rounded to 16 bits; biases as they are."""
-    return {"numbers": matrix if matrix.ndim < 2 or len(matrix) == 2 else matrix.astype(np.float16)}
+    """Rounded to 16 bits; biases unchanged."""
+    return {"numbers": matrix if _is_bias(matrix) else matrix.astype(np.float16)}
 
 
 def restored(stored: Stored) -> Array:
-    """What the page computes with."""
+    """The rounded weights, with which the page computes."""
     return stored["numbers"].astype(np.float32) * stored.get("scales", np.float32(1))
 
 
-def _stored(matrix: Array, rounding: Rounding) -> dict[str, Any]:
-    stored = rounding(matrix)
+def _is_bias(matrix: Array) -> bool:
+    return matrix.ndim < 2 or len(matrix) == 2  # a GRU's bias has two rows
+
+
+def _encoded(stored: Stored) -> dict[str, Any]:
     return {"kind": stored["numbers"].dtype.name} | {name: packed(numbers) for name, numbers in stored.items()}

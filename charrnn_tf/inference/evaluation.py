@@ -1,7 +1,5 @@
 """Scores a text with a model: nats per character, dropout off, from a zero state."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ from ..text.corpus import Progress, check_length
 from ..text.vocabulary import Ids
 from ..text.windows import Streams
 
-CHARACTERS_PER_STREAM = 10_000  # lower bound, for each parallel stream
+CHARACTERS_PER_STREAM = 10_000  # lower bound, per parallel stream
 WARM_UP = 2_000  # characters that a stream reads unscored before its own part
 
 
@@ -63,7 +61,7 @@ def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", windo
 
 
 class StoppedError(Exception):
-    """An evaluation was asked to stop before its end."""
+    """The evaluation was stopped before its end."""
 
 
 class _Part(NamedTuple):
@@ -94,10 +92,10 @@ class Evaluator:
         stopped: Callable[[], bool] = lambda: False,
         progress: Progress = lambda doing, done, total: None,
     ) -> Evaluation:
-        """Nats per character of ids [characters]; with `most_streams=1` in one pass, with a window in cold windows.
+        """Score ids [characters] in parallel streams; in a single pass with `most_streams=1`.
 
-        stopped: asked between the compiled calls; raises StoppedError once it returns True. progress: called after each
-        with the number of characters read and to read.
+        window: if not 0, score windows of this many characters, each from a zero state. stopped: called before each compiled
+        call; StoppedError is raised once it returns True. progress: called after each with characters read and to read.
         """
         check_length(ids)
         if window < 0:
@@ -119,7 +117,7 @@ class Evaluator:
     def _score_streams(
         self, streams: Streams, scored: npt.NDArray[np.int64], stopped: Callable[[], bool], tell: Callable[[int], None]
     ) -> float:
-        """Sum of the nats of all scored targets."""
+        """Nats of all scored targets, summed."""
         state = zero_state(self.config, len(streams.starts))
         total = 0.0
         for begin in range(0, streams.length, streams.num_steps):
@@ -134,7 +132,7 @@ class Evaluator:
         return total
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:
-        """One window of all streams: [N, count + 1], weights of targets [N, count], states -> summed nats, states."""
+        """One window of all N streams: ids [N, T + 1], weights of targets [N, T], states -> summed nats, states."""
         engine = Engine.CUDNN if gpus() else Engine.FLOAT32
         totals, after = [], []
         for n in range(shards):
@@ -149,7 +147,7 @@ def _warm_streams(ids: Ids, most: int) -> _Part:
     """Cut a text into overlapping streams whose scored parts cover it.
 
     Stream s reads `WARM_UP + part` targets from s * part on and is scored after the warm-up, the first from its beginning.
-    The last is moved back to end with the text and is scored after the part of the one before it.
+    The last is moved back to end with the text, and scored from the end of the previous stream's part on.
     """
     targets = len(ids) - 1
     count = min(targets // CHARACTERS_PER_STREAM, most)
@@ -166,7 +164,7 @@ def _warm_streams(ids: Ids, most: int) -> _Part:
 
 
 def _cold_windows(ids: Ids, window: int, most: int) -> Iterator[_Part]:
-    """Cut a text into windows of this many targets, the last one shorter, with an upper bound on those read at once."""
+    """Cut a text into windows of `window` targets, the last one shorter, read at most `most` at a time."""
     targets = len(ids) - 1
     starts = np.arange(targets // window) * window
     for begin in range(0, len(starts), most):

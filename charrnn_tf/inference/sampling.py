@@ -1,12 +1,10 @@
 """Generates text: cuts of the next character's distribution, and whole texts in one compiled loop."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -41,7 +39,7 @@ class Cuts(NamedTuple):
     temperature: Tensor  # float32
 
     @classmethod
-    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Cuts:
+    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Self:
         """Convert numbers to tensors. Raises ConfigError for values out of range."""
         check_cuts(top_n, top_p, temperature)
         heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
@@ -65,7 +63,7 @@ def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
 
 
 def read_prime(model: keras.Model, ids: Tensor, state: Sequence[State]) -> list[State]:
-    """Advance the states over ids [B, T]; negative ids are skipped."""
+    """Advance the states over ids [B, T], skipping negative ones."""
     table = input_table(model)
     columns = tf.transpose(ids)
 
@@ -107,6 +105,25 @@ def generate(
     return out.stack(), list(state)
 
 
+class Sample(str):
+    """A generated text. A notebook shows it with each character coloured by its surprise."""
+
+    sampler: "Sampler"
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Copies are plain strings."""
+        return str, (str(self),)
+
+    def _repr_html_(self) -> str:
+        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more)."""
+        spans = (
+            f'<span title="{bits:.2f} bits" style="background-color: rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})">'
+            f"{html.escape(character)}</span>"
+            for character, bits in zip(*self.sampler.surprise(self[:SHOWN]), strict=True)
+        )
+        return f'<pre style="white-space: pre-wrap">{"".join(spans)}</pre>'
+
+
 class Sampler:
     """Generates text from a trained model, one or several texts at a time.
 
@@ -135,7 +152,7 @@ class Sampler:
         self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, batch_size: int = 1) -> Sampler:
+    def from_checkpoint(cls, path: str | Path, batch_size: int = 1) -> Self:
         """Load a saved model. Raises CheckpointError where the checkpoint can't be used."""
         record = read_record(path)
         sampler = cls(record.model, record.vocabulary, batch_size)
@@ -156,7 +173,7 @@ class Sampler:
         temperature: float = 1.0,
         generator: np.random.Generator | None = None,
     ) -> tuple[str, list[State]]:
-        """The notebooks' `predict`: a character and the state before it -> a drawn next character and the state after.
+        """Draw one character, as the notebooks' `predict`: a character, the state before it -> the next one, the state after.
 
         state: None is the zero state. generator: source of the random number; None is a fresh one. `probabilities` returns
         the distribution itself. Needs a sampler with batch 1.
@@ -222,10 +239,12 @@ class Sampler:
 
     def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
         """The prime and `length` characters after it, of the first text; settings as for `chunks`."""
-        return Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)), self)
+        text = Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)))
+        text.sampler = self
+        return text
 
     def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """The known characters of a text, and the surprise of each in bits, from a zero state; 0 for the first."""
+        """The known characters of a text, and the surprise of each in bits, read from a zero state; 0 for the first."""
         ids = self.vocabulary.encode(text, "skip")
         shown = [self.vocabulary.decode([n], "backslashreplace") for n in ids]
         if len(ids) < 2:
@@ -236,31 +255,6 @@ class Sampler:
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = advance(self.model, input_table(self.model), ids, state)
         return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
-
-
-class Sample(str):
-    """A generated text. A notebook shows it with each character coloured by its surprise."""
-
-    def __new__(cls, text: str, sampler: Sampler) -> Sample:
-        """A string that keeps its sampler, to compute the surprise when it is shown."""
-        made = super().__new__(cls, text)
-        made._sampler = sampler
-        return made
-
-    _sampler: Sampler
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Copies are plain strings."""
-        return str, (str(self),)
-
-    def _repr_html_(self) -> str:
-        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more)."""
-        spans = (
-            f'<span title="{bits:.2f} bits" style="background-color: rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})">'
-            f"{html.escape(character)}</span>"
-            for character, bits in zip(*self._sampler.surprise(self[:SHOWN]), strict=True)
-        )
-        return f'<pre style="white-space: pre-wrap">{"".join(spans)}</pre>'
 
 
 def start_id(vocabulary: Vocabulary) -> int:

@@ -1,15 +1,14 @@
-"""`charrnn-tf report`: one page that shows what a model was trained on, how well, and what its cells have learnt."""
-
-from __future__ import annotations
+"""`charrnn-tf report`: one page on what a model was trained on, how well it predicts a text, and what its cells track."""
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import CheckpointError
 from ..inference.sampling import Sampler
 from ..pages import packed, picture, render
 from ..runs.checkpoint import load_model
@@ -17,35 +16,36 @@ from ..runs.metrics import Row, nats
 from ..runs.record import Record
 from ..text.corpus import Progress, check_length
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
-from . import plots
-from . import trace as insight
+from . import plots, trace
 
-ROWS = 500  # of the losses' table
-CELLS = 256  # that can be shown over the text
+ROWS = 500  # upper bound on rows of the table of losses, validations not counted
+CELLS = 256  # upper bound on cells that can be shown over the text
 TEMPERATURES = (0.3, 0.7, 1.0, 1.3)
-SAMPLED = 400  # characters at each temperature
+SAMPLED = 400  # characters per sample
 
 
 def report(
     checkpoint: str | Path, ids: Ids, title: str, *, seed: int = 0, progress: Progress = lambda doing, done, total: None
 ) -> str:
-    """The page, of a saved model and of a text's ids [characters] that it reads from a zero state.
+    """The page of a checkpoint that reads a text's ids [characters] from a zero state.
 
-    title: what the text is called. Raises TextError where fewer than two characters are known.
+    title: the text's name. Raises TextError for fewer than two characters.
     """
     check_length(ids)
     model, record = load_model(checkpoint)
     progress("Reading", 0, None)
-    read = insight.trace(model, record.model, ids)
-    back = insight.looks_back(model, read, progress=lambda done, total: progress("Looking back", done, total))
-    shown = _shown(record.vocabulary)
+    read = trace.read(model, record.model, ids)
+    influence = trace.influence(model, read, progress=lambda done, total: progress("Looking back", done, total))
     text = "".join(record.vocabulary.characters[n] for n in read.ids)
-    found = insight.correlations(read.cells, text)
-    chosen = list(insight.clearest(found, CELLS))
-    distances = _distances(back)
+    found = trace.correlations(read.cells, text)
+    chosen = list(trace.clearest(found, CELLS))
+    distances = _by_distance(influence)
     bits = read.nats[1:] / math.log(2)
-    run = plots.run_or_none(Path(checkpoint).parent)
     small = record.vocabulary.dtype
+    try:
+        run = plots.read_run(Path(checkpoint).parent)
+    except CheckpointError:
+        run = None
     return render(
         __package__,
         "report.html",
@@ -56,41 +56,41 @@ def report(
         bits=float(bits.mean()),
         characters=len(ids),
         rows=_some(run.rows) if run else [],
-        losses=_pictures(None if run is None else lambda look: plots.draw([run], look=look)),
+        losses=run and _pictures(lambda look: plots.draw([run], look=look)),
         samples=list(_samples(checkpoint, seed, progress)),
-        features=list(insight.FEATURES),
+        features=list(trace.FEATURES),
         cells=[(_name(record, cell), found[cell].tolist(), feature) for cell, feature in chosen],
         back=_pictures(lambda look: plots.draw_distances(distances, look=look)),
         distances=distances.tolist(),
         data={
-            "labels": shown,
+            "labels": _labels(record.vocabulary),
             "id_bytes": small.itemsize,
             "ids": packed(read.ids.astype(small)),
             "bits": packed(np.concatenate([[0], bits]).astype(np.float32)),
             "likeliest": packed(read.likeliest.astype(small)),
             "probabilities": packed(np.round(np.nan_to_num(read.probabilities) * 65535).astype(np.uint16)),
             "activations": packed(np.round(read.cells[:, [cell for cell, _ in chosen]].T * 127).astype(np.int8)),
-            "back": packed(_as_bytes(back)),
-            "distance": back.shape[1],
+            "back": packed(_as_bytes(influence)),
+            "distance": influence.shape[1],
         },
     )
 
 
-def _shown(vocabulary: Vocabulary) -> list[str]:
-    """How each of the vocabulary's characters is shown; bytes that are no printable ASCII as `\\x80`."""
+def _labels(vocabulary: Vocabulary) -> list[str]:
+    """Display text of each character; bytes outside printable ASCII as `\\x80`, lone surrogates as U+FFFD."""
     if not isinstance(vocabulary, ByteVocabulary):
         return [character if not "\ud800" <= character <= "\udfff" else "\ufffd" for character in vocabulary.characters]
     return [chr(n) if 32 <= n < 127 or n in (9, 10) else f"\\x{n:02x}" for n in range(256)]
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
-    """What a reader wants to know first."""
+    """Model, text and losses, as names and values."""
     model, train = record.model, record.train
     kind = f"{model.cell.upper()}, {model.num_layers} x {model.hidden_size}"
     kind += f", embedding {model.embedding_size}" if model.embedding_size else ", one-hot input"
     facts = [
         ("Checkpoint", f"{record.name}, step {record.step:,}, epoch {record.epoch:.2f}"),
-        ("Model", f"{kind}, dropout {model.dropout:g}, {model.vocab_size:,} characters known"),
+        ("Model", f"{kind}, dropout {model.dropout:g}, vocabulary of {model.vocab_size:,} characters"),
     ]
     if not record.text.characters:
         return [*facts, ("Trained by", "another tool")]
@@ -99,24 +99,22 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         ("Batch", f"{train.batch_size} streams x {train.num_steps} characters, {train.optimizer}, {train.learning_rate:g}"),
         ("Time", f"{record.seconds:,.0f} s"),
     ]
-    for name, loss in ("Training loss", record.train_loss), ("Validation loss", record.validation_loss):
-        if loss is not None:
-            facts.append((name, nats(loss)))
-    return facts
+    losses = {"Training loss": record.train_loss, "Validation loss": record.validation_loss}
+    return facts + [(name, nats(loss)) for name, loss in losses.items() if loss is not None]
 
 
 def _some(rows: Sequence[Row]) -> list[Row]:
-    """Every validation, and of the other rows so many as a table can hold."""
+    """Every validation, and evenly spaced other rows."""
     every = max(-(-len(rows) // ROWS), 1)
     return [row for n, row in enumerate(rows) if n % every == 0 or row.validation_loss is not None]
 
 
-def _pictures(drawn: Callable[[str], Any] | None) -> dict[str, str] | None:
-    """A picture on light and on dark ground."""
-    return drawn and {look: picture(plots.as_svg(drawn(look))) for look in plots.LOOKS}
+def _pictures(drawn: Callable[[str], Any]) -> dict[str, str]:
+    """A picture for light and for dark backgrounds."""
+    return {look: picture(plots.as_svg(drawn(look))) for look in plots.LOOKS}
 
 
-def _samples(checkpoint: str | Path, seed: int, progress: Progress) -> Any:
+def _samples(checkpoint: str | Path, seed: int, progress: Progress) -> Iterator[tuple[float, str]]:
     sampler = Sampler.from_checkpoint(checkpoint)
     for n, temperature in enumerate(TEMPERATURES):
         progress("Sampling", n, len(TEMPERATURES))
@@ -128,13 +126,13 @@ def _name(record: Record, cell: int) -> str:
     return f"layer {layer + 1}, cell {place}"
 
 
-def _distances(back: insight.Floats) -> insight.Floats:
-    """Mean length of the gradient at each distance, over the characters that have one so far before them, [back]."""
-    counts = np.maximum(len(back) - np.arange(back.shape[1]), 1)
-    return (back.sum(axis=0) / counts).astype(np.float32)
+def _by_distance(influence: trace.Floats) -> trace.Floats:
+    """Mean influence at each distance, over the characters that have an earlier one at that distance, [back]."""
+    counts = np.maximum(len(influence) - np.arange(influence.shape[1]), 1)
+    return (influence.sum(axis=0) / counts).astype(np.float32)
 
 
-def _as_bytes(back: insight.Floats) -> Any:
-    """Each row as shares of its largest number, 0 to 255."""
-    largest = np.maximum(back.max(axis=1, keepdims=True), 1e-30)
-    return np.round(255 * back / largest).astype(np.uint8)
+def _as_bytes(influence: trace.Floats) -> Any:
+    """Each row scaled to 0 to 255 by its largest number."""
+    largest = np.maximum(influence.max(axis=1, keepdims=True), 1e-30)
+    return np.round(255 * influence / largest).astype(np.uint8)

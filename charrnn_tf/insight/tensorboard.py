@@ -1,24 +1,19 @@
-"""`--tensorboard DIR`: what metrics.csv and the terminal show, as events that TensorBoard reads."""
-
-from __future__ import annotations
+"""`--tensorboard DIR`: writes metrics and samples as events that TensorBoard reads."""
 
 import errno
 import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, reason, warn
-
-if TYPE_CHECKING:
-    from ..runs.metrics import Row
+from ..runs.metrics import Row
 
 
 def check(folder: str | Path) -> None:
-    """Make the folder. Raises ConfigError where it can't be written, or the package tensorboard is not installed."""
+    """Make the folder. Raises ConfigError if it can't be written, or if the package tensorboard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("--tensorboard needs the package tensorboard: pip install 'charrnn-tf[tensorboard]'")
+        raise ConfigError("`tensorboard` needs the package tensorboard: pip install 'charrnn-tf[tensorboard]'")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -28,7 +23,7 @@ def check(folder: str | Path) -> None:
 
 
 class EventFile:
-    """Writes events into a folder that was checked, those of a row as they come; where that fails the run goes on."""
+    """Writes events into a folder that was checked, row by row; if that fails, the run continues with a warning."""
 
     def __init__(self, folder: str | Path) -> None:
         import tensorflow as tf
@@ -38,13 +33,13 @@ class EventFile:
         self._writer = tf.summary.create_file_writer(str(folder))
 
     def row(self, row: Row, gradient_norm: float) -> None:
-        """Losses (nats a character), learning rate, the norm of the latest gradient before clipping, characters a second."""
+        """Write a row of metrics.csv and the latest gradient's norm before clipping."""
         values = {
             "loss/training": row.train_loss,
             "loss/validation": row.validation_loss,
             "learning rate": row.learning_rate,
             "gradient norm": gradient_norm,
-            "characters a second": row.chars_per_second,
+            "characters per second": row.chars_per_second,
         }
 
         def scalars() -> None:
@@ -55,7 +50,7 @@ class EventFile:
         self._write(row.step, scalars)
 
     def sample(self, step: int, text: str) -> None:
-        """A text that the model wrote, as it stands: indented, so that TensorBoard's Markdown leaves it alone."""
+        """Write a generated text, indented, so that TensorBoard's Markdown shows it verbatim."""
         indented = "\n".join("    " + line for line in text.split("\n"))
         self._write(step, lambda: self._summary.text("sample", indented))
 
@@ -65,4 +60,4 @@ class EventFile:
                 events()
             self._writer.flush()
         except (OSError, self._failure):
-            warn(f"can't write events to {str(self._folder)!r} any more; the run goes on.")
+            warn(f"can't write events to {str(self._folder)!r} any more; the run continues.")

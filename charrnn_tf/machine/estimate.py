@@ -1,6 +1,4 @@
-"""Estimates, by arithmetic alone, of the memory and disk that a model takes; used before anything is built."""
-
-from __future__ import annotations
+"""Estimates, by arithmetic alone, of the memory and disk that a model needs; used before anything is built."""
 
 import os
 import shutil
@@ -12,8 +10,8 @@ from .hardware import available_memory
 
 FLOAT = 4  # bytes
 TENSORFLOW = 500e6  # bytes of memory of TensorFlow itself
-KEPT_STATES = 11  # floats kept per unit for the gradient, besides its gates: outputs, states, dropout and their gradients
-KEPT_LOGITS = 4  # floats kept per character of the vocabulary
+KEPT_STATES = 11  # floats kept per unit and step for the gradient, besides gates: outputs, states, dropout, their gradients
+KEPT_LOGITS = 4  # floats kept per step and character of the vocabulary
 SAMPLED_AT_ONCE = 256  # characters
 
 
@@ -27,7 +25,7 @@ def parameters(model: ModelConfig) -> int:
 
 
 def training_memory(model: ModelConfig, train: TrainConfig, workers: int = 1) -> float:
-    """Peak memory of training in each of so many processes, in bytes."""
+    """Peak memory of training in each of the worker processes, in bytes."""
     weights = parameters(model) * (4 + OPTIMIZERS[train.optimizer])
     per_unit = CELLS[model.cell].gates + KEPT_STATES
     per_character = model.num_layers * model.hidden_size * per_unit + KEPT_LOGITS * model.vocab_size
@@ -37,7 +35,7 @@ def training_memory(model: ModelConfig, train: TrainConfig, workers: int = 1) ->
 
 
 def sampling_memory(model: ModelConfig, num_samples: int) -> float:
-    """Memory of generating so many texts at once, in bytes."""
+    """Memory of generating several texts at once, in bytes."""
     per_sample = 3 * model.num_layers * model.hidden_size + 6 * model.vocab_size + SAMPLED_AT_ONCE
     return TENSORFLOW + FLOAT * (2 * parameters(model) + float(num_samples) * per_sample)
 
@@ -48,22 +46,22 @@ def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> float:
 
 
 def disk(model: ModelConfig, train: TrainConfig, existing: int = 0) -> float:
-    """Upper bound on the disk that a run's checkpoints take besides the existing ones, in bytes.
+    """Upper bound on the disk space that a run's checkpoints need besides the existing ones, in bytes.
 
-    Counts the kept ones, the best, and one that is being written.
+    Counts those to keep, the best, and one that is being written.
     """
     return checkpoint_bytes(model, train) * max(train.keep + 2.0 - existing, 1.0)
 
 
 def check_memory(need: float, remedy: str) -> None:
-    """Raise ConfigError where the machine has less memory than needed."""
+    """Raise ConfigError if the machine has less memory than needed."""
     have = available_memory()
     if have and need > have:
         raise ConfigError(f"this would take about {_size(need)} of memory, the machine has {_size(have)}. {remedy}")
 
 
 def check_disk(need: float, directory: str | Path) -> None:
-    """Raise ConfigError where the disk of a folder, existing or not yet, has less space than needed."""
+    """Raise ConfigError if the disk of a folder, which need not exist yet, has less space than needed."""
     place = Path(directory).absolute()
     while not os.path.exists(place) and place != place.parent:
         place = place.parent

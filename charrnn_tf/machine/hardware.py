@@ -1,7 +1,6 @@
-"""This computer, as far as settings and speed depend on it: cores, CPU instructions, GPUs, memory."""
+"""This computer: cores, memory, CPU instructions and GPUs."""
 
-from __future__ import annotations
-
+import dataclasses
 import os
 import platform
 from pathlib import Path
@@ -14,9 +13,7 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 def this_machine(gpus: int = 0) -> Machine:
     """Describe this computer. gpus: GPUs that TensorFlow computes on, which only TensorFlow knows."""
-    return Machine(
-        cores=available_cores(), memory=available_memory(), bfloat16=has_bfloat16(), only_avx2=only_avx2(), gpus=gpus
-    )
+    return Machine(cores=available_cores(), bfloat16=has_bfloat16(), only_avx2=only_avx2(), gpus=gpus)
 
 
 def settings_for(
@@ -29,12 +26,12 @@ def settings_for(
     bfloat16: bool | None = None,
     hidden_size: int | None = None,
 ) -> dict[str, Any]:
-    """Settings by name that the default preset chooses for a training text of this length and a budget.
+    """The settings, by name, that the default preset chooses for a training text of this length and a budget.
 
-    cores, bfloat16: of another machine than this one. hidden_size: a width that is given. See `settings.recipe`.
+    cores, bfloat16: of another machine than this one. hidden_size: a given width. See `settings.recipe`.
     """
-    given = {"cores": cores, "bfloat16": bfloat16}
-    machine = Machine(**vars(this_machine()) | {name: value for name, value in given.items() if value is not None})
+    here = this_machine()
+    machine = dataclasses.replace(here, cores=cores or here.cores, bfloat16=here.bfloat16 if bfloat16 is None else bfloat16)
     chosen = recipe(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps, hidden_size=hidden_size)
     return {name: choice.value for name, choice in chosen.items()}
 
@@ -45,7 +42,7 @@ def available_cores() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory of the computer, or of the control group that limits this process; None where unknown."""
+    """Bytes of memory of the computer, or of the control group that limits this process; None if unknown."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -58,18 +55,18 @@ def available_memory() -> int | None:
 
 
 def processor() -> str:
-    """Name of the CPU, if the system tells it."""
+    """Name of the CPU, if the system reports it."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def has_bfloat16() -> bool:
-    """Whether oneDNN uses hardware bfloat16 products (x86 with AVX-512 BF16 or AMX, where the system tells)."""
+    """Whether oneDNN uses hardware bfloat16 products (x86 with AVX-512 BF16 or AMX, if the system reports it)."""
     return bool({"avx512_bf16", "amx_bf16"} & _instructions()) and os.environ.get(ONEDNN) != "0"
 
 
 def only_avx2() -> bool:
-    """Whether the CPU has AVX2 but no AVX-512 (x86, where the system tells)."""
+    """Whether the CPU has AVX2 but no AVX-512 (x86, if the system reports it)."""
     return "avx2" in _instructions() and "avx512f" not in _instructions()
 
 

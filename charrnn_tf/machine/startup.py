@@ -3,8 +3,6 @@
 Only commands and `train` call it: importing the package must not change its host's environment.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
@@ -12,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .hardware import ONEDNN, available_cores, processor
+from .hardware import ONEDNN, available_cores, gpus, processor
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
@@ -32,10 +30,10 @@ def load() -> Any:
 
 
 def start(shards: int | None = None, workers: bool = False) -> None:
-    """Import TensorFlow, share the cores out to the shards of a batch, and start its devices.
+    """Import TensorFlow, divide the cores among the shards of a batch, and start its devices.
 
-    shards: parts of the work computed in parallel, each with an equal share of the cores as its threads; None: one per core.
-    workers: several processes train together, which must be configured before TensorFlow starts its devices.
+    shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
+    workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
     tf = load()
     cores = available_cores()
@@ -49,7 +47,7 @@ def start(shards: int | None = None, workers: bool = False) -> None:
 
 
 def in_force() -> dict[str, Any]:
-    """Facts that the last digits of results depend on; saved with every checkpoint."""
+    """The hardware and switches that the last digits of results depend on; saved with every checkpoint."""
     import tensorflow as tf  # the module must load without
 
     threads = tf.config.threading
@@ -57,7 +55,7 @@ def in_force() -> dict[str, Any]:
     return {
         "processor": processor(),
         "cores": available_cores(),
-        "gpus": len(tf.config.list_logical_devices("GPU")),
+        "gpus": gpus(),
         "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
         "inter_op_threads": os.environ.get(INTER, str(inter)),
         "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),
@@ -66,10 +64,10 @@ def in_force() -> dict[str, Any]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep TensorFlow's start-up messages off the terminal, unless the user set TF_CPP_MIN_LOG_LEVEL.
+    """Keep TensorFlow's start-up messages off the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for them.
 
-    Some are written to file descriptor 2 before any log level applies, so the descriptor is redirected meanwhile. If the
-    start fails, the messages are shown.
+    Some go to file descriptor 2 before any log level applies, so the descriptor is redirected meanwhile. If the start fails,
+    the messages are shown.
     """
     if os.environ.get(LOG_LEVEL, "3") != "3":
         yield

@@ -16,31 +16,28 @@ state and weights: training, sampling, evaluation and export call them with stat
 is a thin wrapper (`inner_loop`, the hook where Keras itself switches to cuDNN), so the layers work in any Keras model.
 """
 
-from __future__ import annotations
-
 import enum
-from contextlib import nullcontext
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from .loops import gru_gates, gru_scan, lstm_gates, lstm_scan
-from .products import Tensor, linear
+from .products import Precision, Tensor, linear
 
 State = tuple[Tensor, ...]  # of one layer: (hidden, cell) for LSTM, (hidden,) for GRU; each [B, H]
 
 
 class Engine(enum.Enum):
-    """What computes the recurrent layers in training and evaluation."""
+    """Implementation of the recurrent layers in training and evaluation."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"  # products with bfloat16 factors, everything else float32
-    CUDNN = "cudnn"  # Keras's own layers, which use cuDNN on a GPU
+    CUDNN = "cudnn"  # Keras's own loop, which uses cuDNN on a GPU
 
     @property
-    def precision(self) -> tf.DType | None:
-        """Of the factors of matrix products; None: float32."""
+    def precision(self) -> Precision:
+        """Dtype that the factors of matrix products are rounded to; None keeps float32."""
         return tf.bfloat16 if self is Engine.BFLOAT16 else None
 
 
@@ -48,38 +45,33 @@ class _Recurrent:
     """Shared part of LSTM and GRU: the input projection, and Keras's inner loop in terms of `project` and `scan`.
 
     A cell adds `scan` (a window in one loop: [T, B, G] -> [T, B, H]), `advance` (one character: [B, G] -> [B, H]) and
-    `_input_bias`. Argument `precision`: see `products.product`. Everything else stays in the weights' dtype, except gate
-    gradients, which the loop returns already rounded.
+    `_input_bias`. precision: dtype of the factors of products; everything else stays in the weights' dtype, except gate
+    gradients, which the loop returns already rounded. kernel: recurrent kernel to use instead of the layer's own.
     """
 
-    units: int
     cell: Any
     scan: Any
-    advance: Any
     _input_bias: Any
 
-    def project(self, inputs: Tensor, precision: tf.DType | None = None) -> Tensor:
+    def project(self, inputs: Tensor, precision: Precision = None) -> Tensor:
         """Inputs times kernel plus bias: [..., F] -> [..., G], where G is H times the number of gates."""
         kernel = tf.convert_to_tensor(self.cell.kernel)
         flat = linear(tf.reshape(inputs, (-1, kernel.shape[0])), kernel, self._input_bias(), precision)
         return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], [kernel.shape[1]]], 0))
 
     def add_bias(self, products: Tensor) -> Tensor:
-        """Products with the kernel plus the input bias, [..., G]; the kernel's rows are the products of one-hot inputs."""
+        """Products with the kernel plus the input bias, [..., G]; the products of one-hot inputs are the kernel's rows."""
         return products + self._input_bias()
 
-    def keras_scan(self, inputs: Tensor, state: State, kernel: Tensor | None = None) -> tuple[Tensor, State]:
-        """`project` and `scan` by Keras's own loop: [T, B, F] and state -> [T, B, H] and state.
-
-        kernel: see `scan`; Keras's loop reads its own variable, so a scope puts the tensor in its place.
-        """
+    def keras_scan(self, inputs: Tensor, state: State, kernel: Tensor = None) -> tuple[Tensor, State]:
+        """`project` and `scan` by Keras's own loop: [T, B, F] and state -> [T, B, H] and state."""
         sequences = tf.transpose(inputs, (1, 0, 2))
-        replaced = keras.StatelessScope(state_mapping=[(self.cell.recurrent_kernel, kernel)])
-        with nullcontext() if kernel is None else replaced:
+        mapping = [] if kernel is None else [(self.cell.recurrent_kernel, kernel)]
+        with keras.StatelessScope(state_mapping=mapping):  # Keras's loop has no argument for the kernel
             _, outputs, after = super().inner_loop(sequences, list(state), None)  # type: ignore[misc]
         return tf.transpose(outputs, (1, 0, 2)), tuple(after)
 
-    def _recurrent_kernel(self, given: Tensor | None) -> Tensor:
+    def _recurrent_kernel(self, given: Tensor = None) -> Tensor:
         return tf.convert_to_tensor(self.cell.recurrent_kernel if given is None else given)
 
     def _needs_keras_loop(self, mask: Tensor) -> bool:
@@ -114,12 +106,9 @@ class LSTM(_Recurrent, keras.layers.LSTM):
     """`keras.layers.LSTM` with the loop of `loops.lstm_scan`; takes the same arguments."""
 
     def scan(
-        self, projected: Tensor, state: State, precision: tf.DType | None = None, kernel: Tensor | None = None
+        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Run over a window: [T, B, 4H] and (hidden, cell) -> hidden states [T, B, H] and (hidden, cell).
-
-        kernel: recurrent kernel to use instead of the layer's own.
-        """
+        """Run over a window: [T, B, 4H] and (hidden, cell) -> hidden states [T, B, H] and (hidden, cell)."""
         hidden, cell = state
         outputs, hidden, cell = lstm_scan(projected, self._recurrent_kernel(kernel), hidden, cell, precision)
         return outputs, (hidden, cell)
@@ -127,7 +116,7 @@ class LSTM(_Recurrent, keras.layers.LSTM):
     def advance(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one character: [B, 4H] and (hidden, cell) -> hidden state [B, H] and (hidden, cell)."""
         hidden, cell = state
-        hidden, cell, *_ = lstm_gates(projected + tf.matmul(hidden, self._recurrent_kernel(None)), cell)
+        hidden, cell, *_ = lstm_gates(projected + tf.matmul(hidden, self._recurrent_kernel()), cell)
         return hidden, (hidden, cell)
 
     def _input_bias(self) -> Tensor:
@@ -139,25 +128,20 @@ class GRU(_Recurrent, keras.layers.GRU):
     """`keras.layers.GRU` (`reset_after=True`) with the loop of `loops.gru_scan`; takes the same arguments."""
 
     def scan(
-        self, projected: Tensor, state: State, precision: tf.DType | None = None, kernel: Tensor | None = None
+        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None
     ) -> tuple[Tensor, State]:
-        """Run over a window: [T, B, 3H] and (hidden,) -> hidden states [T, B, H] and (hidden,).
-
-        kernel: recurrent kernel to use instead of the layer's own.
-        """
-        (hidden,) = state
-        weights = self._recurrent_kernel(kernel), self._hidden_bias()
-        outputs, hidden = gru_scan(projected, *weights, hidden, precision)
+        """Run over a window: [T, B, 3H] and (hidden,) -> hidden states [T, B, H] and (hidden,)."""
+        outputs, hidden = gru_scan(projected, self._recurrent_kernel(kernel), self._hidden_bias(), state[0], precision)
         return outputs, (hidden,)
 
     def advance(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one character: [B, 3H] and (hidden,) -> hidden state [B, H] and (hidden,)."""
         (hidden,) = state
-        hidden, *_ = gru_gates(projected, tf.matmul(hidden, self._recurrent_kernel(None)), self._hidden_bias(), hidden)
+        hidden, *_ = gru_gates(projected, tf.matmul(hidden, self._recurrent_kernel()), self._hidden_bias(), hidden)
         return hidden, (hidden,)
 
     def _hidden_bias(self) -> Tensor:
-        """The hidden state's bias of g, [H]; those of z and r are simply added to the inputs'."""
+        """The hidden state's bias of g, [H]; `_input_bias` contains those of z and r."""
         return tf.convert_to_tensor(self.cell.bias)[1, 2 * self.units :]
 
     def _input_bias(self) -> Tensor:

@@ -1,7 +1,5 @@
 """Initial weights as in Keras, PyTorch, the PyTorch notebooks and TensorFlow 1 (`--init`)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +24,8 @@ def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
     if config.embedding_size:
         shape = (config.vocab_size, config.embedding_size)
         normal = config.init in ("pytorch", "wide")
-        model.get_layer("embedding").set_weights([draw.normal(size=shape) if normal else _uniform(draw, 0.05, shape)])
+        embedding = draw.normal(size=shape) if normal else draw.uniform(-0.05, 0.05, shape)
+        model.get_layer("embedding").set_weights([embedding])
     for n in range(config.num_layers):
         layer = model.get_layer(f"{config.cell}_{n}")
         layer.set_weights(_recurrent_weights(draw, config, [weight.shape for weight in layer.get_weights()]))
@@ -38,6 +37,11 @@ def _recurrent_weights(draw: np.random.Generator, config: ModelConfig, shapes: S
     """Kernel, recurrent kernel and bias of a recurrent layer."""
     kernel, recurrent, bias = shapes
     H = config.hidden_size
+    if config.init in ("pytorch", "wide"):
+        limit = 1 / math.sqrt(H)
+        second = draw.uniform(-limit, limit, bias) if config.cell == "lstm" else 0
+        *kernels, first = (draw.uniform(-limit, limit, shape) for shape in shapes)
+        return [*kernels, first + second]
     ones = np.zeros(bias)
     if config.cell == "lstm":
         ones[H : 2 * H] = 1
@@ -46,12 +50,8 @@ def _recurrent_weights(draw: np.random.Generator, config: ModelConfig, shapes: S
     if config.init == "keras":
         glorot = keras.initializers.GlorotUniform(_seed(draw))(kernel)
         return [glorot, keras.initializers.Orthogonal(seed=_seed(draw))(recurrent), ones]
-    if config.init == "tf1":
-        limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
-        return [_uniform(draw, limit, kernel), _uniform(draw, limit, recurrent), ones]
-    limit = 1 / math.sqrt(H)
-    second = _uniform(draw, limit, bias) if config.cell == "lstm" else 0
-    return [_uniform(draw, limit, kernel), _uniform(draw, limit, recurrent), _uniform(draw, limit, bias) + second]
+    limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
+    return [draw.uniform(-limit, limit, kernel), draw.uniform(-limit, limit, recurrent), ones]
 
 
 def _dense_weights(draw: np.random.Generator, config: ModelConfig, shapes: Sequence[Any]) -> list[Any]:
@@ -59,16 +59,12 @@ def _dense_weights(draw: np.random.Generator, config: ModelConfig, shapes: Seque
     kernel, bias = shapes
     if config.init == "pytorch":
         limit = 1 / math.sqrt(config.hidden_size)
-        return [_uniform(draw, limit, kernel), _uniform(draw, limit, bias)]
+        return [draw.uniform(-limit, limit, shape) for shape in shapes]
     if config.init == "wide":
-        return [_uniform(draw, 1, kernel), np.zeros(bias)]
+        return [draw.uniform(-1, 1, kernel), np.zeros(bias)]
     if config.init == "keras":
         return [keras.initializers.GlorotUniform(_seed(draw))(kernel), np.zeros(bias)]
     return [keras.initializers.TruncatedNormal(stddev=0.1, seed=_seed(draw))(kernel), np.zeros(bias)]
-
-
-def _uniform(draw: np.random.Generator, limit: float, shape: Sequence[int]) -> Any:
-    return draw.uniform(-limit, limit, shape)
 
 
 def _seed(draw: np.random.Generator) -> int:

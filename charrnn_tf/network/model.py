@@ -1,7 +1,5 @@
 """The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +9,7 @@ import tensorflow as tf
 from ..settings.schema import CELLS, ModelConfig
 from .cells import LAYERS, Engine, State
 from .initializers import initialize
-from .products import Tensor, dense_losses, linear, summed_product
+from .products import Precision, Tensor, dense_losses, linear, summed_product
 
 LARGE_VOCABULARY = 1024  # from here on, neither a table of all characters nor one-hot rows are made for a window
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
@@ -95,12 +93,10 @@ def advance(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[Stat
 
     table: `input_table(model)`, computed once outside the loop over characters.
     """
-    after = []
-    layers = recurrent_layers(model)
-    outputs, layer_state = layers[0].advance(tf.gather(table, ids), state[0])
-    after.append(layer_state)
-    for layer, before in zip(layers[1:], state[1:], strict=True):
-        outputs, layer_state = layer.advance(layer.project(outputs), before)
+    after: list[State] = []
+    outputs: Tensor = None
+    for layer, before in zip(recurrent_layers(model), state, strict=True):
+        outputs, layer_state = layer.advance(layer.project(outputs) if after else tf.gather(table, ids), before)
         after.append(layer_state)
     return outputs, after
 
@@ -157,7 +153,7 @@ def _inputs(model: keras.Model, ids: Tensor) -> Tensor:
     return tf.gather(inputs, ids) if embedded else tf.one_hot(ids, inputs.shape[0])
 
 
-def _first_projection(model: keras.Model, layer: Any, ids: Tensor, precision: tf.DType | None) -> Tensor:
+def _first_projection(model: keras.Model, layer: Any, ids: Tensor, precision: Precision) -> Tensor:
     """The first layer's `project` of characters: ids [T, B] -> [T, B, G]."""
     inputs, embedded = _input_rows(model, layer)
     large = inputs.shape[0] >= LARGE_VOCABULARY

@@ -1,13 +1,11 @@
-"""Writes and restores checkpoints, one folder each: `i{iteration}_l{hidden}` holds all that a run needs to continue.
+"""Writes and restores checkpoints, one folder `i{iteration}_l{hidden}` each, with all that a run needs to continue.
 
     checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`Record`)
                           variables.*     TensorFlow's checkpoint files, under names of our own
                           SHA256SUMS      of every other file in the folder
 
-A folder is written under a name that begins with a dot and renamed when it is complete.
+A folder is written under a name that starts with a dot and renamed once it is complete.
 """
-
-from __future__ import annotations
 
 import os
 import shutil
@@ -32,8 +30,8 @@ def write(
 ) -> Path:
     """Save variables and record as one folder, complete or not at all, and return its path.
 
-    reached: called with the name of each stage of the writing; tests stop there.
-    Raises CheckpointError where the file system refuses.
+    reached: called with the name of each completed stage, for tests that stop there.
+    Raises CheckpointError for errors of the file system.
     """
     target = directory / record.name
     partial, replaced = (directory / f".{record.name}.{state}" for state in ("partial", "replaced"))
@@ -51,7 +49,7 @@ def write(
             _to_disk(file)
         _to_disk(partial)
         reached("complete")
-        if target.exists():  # the same step again, with what was due at it
+        if target.exists():  # the same step again: a resumed run has validated at it
             target.rename(replaced)
             reached("replaced")
         partial.rename(target)
@@ -70,34 +68,28 @@ def write(
 
 
 def why(error: Exception) -> str:
-    """The readable part of an error; TensorFlow's look like `...; No space left on device [Op:SaveV2]`."""
+    """The readable part of an error; TensorFlow's end like `...; No space left on device [Op:SaveV2]`."""
     if isinstance(error, tf.errors.OpError):
         return str(error).partition(" [Op:")[0].rpartition("; ")[2].lower()
     return reason(error)
 
 
 def write_index(directory: Path) -> None:
-    """Write TensorFlow's own index of the folder (a CheckpointState in text form).
-
-    `tf.train.latest_checkpoint` and `tf.train.get_checkpoint_state` read it.
-    """
+    """Write the index that `tf.train.latest_checkpoint` and `get_checkpoint_state` read, a CheckpointState as text."""
     prefixes = [f"{path.name}/{VARIABLES}" for path in list_checkpoints(directory)]
-    lines = [
-        f'model_checkpoint_path: "{prefixes[-1]}"',
-        *(f'all_model_checkpoint_paths: "{each}"' for each in prefixes),
-    ]
+    lines = [f'model_checkpoint_path: "{prefixes[-1]}"', *(f'all_model_checkpoint_paths: "{each}"' for each in prefixes)]
     partial = directory / f".{INDEX}.partial"
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(directory / INDEX)
 
 
 def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
-    """Read into the same variables everything that `write` saved, with nothing left over on either side."""
+    """Restore all variables that `write` saved; raises CheckpointError unless they match one to one."""
     _read(path, variables, lambda status: status.assert_consumed())
 
 
 def restore_weights(path: str | Path, model: keras.Model) -> None:
-    """Read only the weights of a checkpoint into a model of any batch size."""
+    """Restore only the weights of a checkpoint, into a model of any batch size."""
     _read(path, {"weights": weights(model)}, lambda status: status.expect_partial().assert_existing_objects_matched())
 
 
@@ -127,7 +119,7 @@ def remove_run(directory: Path) -> None:
 
 
 def put_aside(path: Path) -> None:
-    """Rename a damaged checkpoint so that no command finds it any more."""
+    """Rename a damaged checkpoint so that it is no longer listed."""
     aside = path.with_name(f".{path.name.strip('.')}.damaged")
     shutil.rmtree(aside, ignore_errors=True)
     path.rename(aside)
@@ -135,7 +127,7 @@ def put_aside(path: Path) -> None:
 
 
 def clean(directory: Path) -> None:
-    """Repair what a killed run left: restore a checkpoint that was about to be replaced, remove partial ones."""
+    """Clean up after a killed run: restore a checkpoint that was being replaced, remove partial ones."""
     for path in directory.glob(".i*_l*.*"):
         name, state = path.name[1:].split(".", 1)
         if not NAME.fullmatch(name) or state not in ("partial", "replaced", "removed"):
@@ -155,7 +147,7 @@ def remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk; Windows can't do the latter and does not need it."""
+    """Flush a file, or a folder's entries, to the disk; Windows can't flush folders and does not need to."""
     if path.is_dir() and os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

@@ -1,6 +1,4 @@
-"""A run's folder during training: the lock against a second run, its metrics.csv, and which checkpoints are kept."""
-
-from __future__ import annotations
+"""A run's folder during training: locks it against a second run, writes metrics.csv, saves and prunes checkpoints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,13 +17,11 @@ from .record import Record, read_record
 class RunDirectory:
     """The folder of one run while it trains."""
 
-    def __init__(self, path: str | Path, keep: int, *, resume: bool, overwrite: bool) -> None:
+    def __init__(self, path: str | Path, keep: int, resume: bool = False, overwrite: bool = False) -> None:
         """Prepare the folder.
 
-        Raises CheckpointError where it holds a run and neither resume nor overwrite is given, or another run writes to it.
-
-        With resume, `records` hold at least one checkpoint, or CheckpointError is raised; damaged checkpoints are renamed
-        with a warning.
+        Raises CheckpointError if it holds a run and neither `resume` nor `overwrite` is given, if it has no undamaged
+        checkpoint to resume from, or if another run is writing to it. Damaged checkpoints are renamed with a warning.
         """
         self.path = Path(path)
         self._keep = keep
@@ -46,13 +42,13 @@ class RunDirectory:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock of the folder; the system releases it when the process ends, however it ends."""
+        """Hold the lock of the folder; the system releases it when the process ends for any reason."""
         self._acquire()
         try:
             yield
         finally:
             with suppress(OSError):  # the folder was removed or is no longer writable
-                (self.path / LOCK).unlink(missing_ok=True)  # while the lock is held, so that a waiting process notices
+                (self.path / LOCK).unlink(missing_ok=True)  # while it is locked, so that a waiting process notices
             self._lock.release()
 
     def _acquire(self) -> None:
@@ -87,7 +83,7 @@ class RunDirectory:
     def open(self, step: int) -> Iterator[MetricsFile]:
         """Lock the folder for a run that continues from a step, and open its metrics.csv.
 
-        Raises CheckpointError where another run writes to the folder, or has done so since this one was prepared.
+        Raises CheckpointError if another run is writing to the folder, or has done so since it was prepared.
         """
         with self._locked():
             if list_checkpoints(self.path) != sorted(self.records, key=iteration):
@@ -121,13 +117,13 @@ class RunDirectory:
         return path
 
     def _prune(self) -> None:
-        """Keep the newest `keep`, the best and the latest; a checkpoint saved only as best goes when another is better."""
+        """Keep the newest `keep`, the best and the latest; those saved only as the best do not count towards `keep`."""
         paths = sorted(self.records, key=iteration)
         regular = [path for path in paths if not self.records[path].only_while_best]
         kept = {*regular[-self._keep :], paths[-1], find.best(self.records)}
         doomed = [path for path in paths if path not in kept]
         for path in doomed:
-            with suppress(PermissionError):  # on Windows while another process reads it: the next save tries again
+            with suppress(PermissionError):  # on Windows while another process reads it; the next save tries again
                 checkpoint.remove(path)
                 del self.records[path]
         if doomed:
@@ -135,10 +131,10 @@ class RunDirectory:
 
 
 class ReadOnlyDirectory(RunDirectory):
-    """A run's folder in a worker that is not the chief, who alone writes there."""
+    """A run's folder in a worker that is not the chief: only the chief writes to it."""
 
-    def __init__(self, path: str | Path, *, resume: bool) -> None:
-        """With resume, `records` hold the latest checkpoint; raises CheckpointError where there is none."""
+    def __init__(self, path: str | Path, resume: bool) -> None:
+        """Read the latest checkpoint's record in order to resume; raises CheckpointError if there is none."""
         self.path = Path(path)
         self.records = dict([find_record("latest", path)]) if resume else {}
 

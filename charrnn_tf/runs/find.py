@@ -1,7 +1,5 @@
 """Lists a run's checkpoints and finds one: `latest`, `best`, a name or a path. Needs no TensorFlow."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,21 +11,21 @@ from .metrics import METRICS
 from .record import CONFIG, INDEX, TRAIN_HINT, VARIABLES, Record, read_record
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
-REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # moved aside while another of the same step takes its place
+REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # renamed while a new checkpoint of the same step takes its place
 LISTED = re.compile(f"{NAME.pattern}|{REPLACED.pattern}")
-LOCK = ".lock"  # held by the run that writes to the folder; stays after one that was killed
+LOCK = ".lock"  # locked by the run that writes to the folder; the file of a killed run remains
 Result = TypeVar("Result")
 
 
 def latest_checkpoint(directory: str | Path = "checkpoints") -> Path:
-    """The undamaged checkpoint with the highest iteration. Raises CheckpointError where there is none."""
+    """The undamaged checkpoint with the highest iteration. Raises CheckpointError if there is none."""
     return find("latest", directory)
 
 
 def find(which: str | Path, directory: str | Path = "checkpoints") -> Path:
-    """A checkpoint by "latest", "best" (lowest validation loss), its name in the folder, its path, or its run's path.
+    """Find a checkpoint by "latest", "best" (lowest validation loss), its name, its path, or its run's path.
 
-    "latest" and "best" skip damaged checkpoints with a warning. Raises CheckpointError that names the existing ones.
+    "latest" and "best" skip damaged checkpoints with a warning. The CheckpointError for a missing one lists the others.
     """
     return find_record(which, directory)[0]
 
@@ -51,7 +49,7 @@ def find_record(which: str | Path, directory: str | Path = "checkpoints") -> tup
 
 
 def read_found(path: Path, which: str | Path, directory: str | Path, read: Callable[[Path], Result]) -> Result:
-    """Call `read` with a checkpoint that was found before; if a training run has removed it since, find it again."""
+    """Call `read` with a checkpoint found earlier; if a training run has removed it since, find it again."""
     while True:
         before = identity(path)
         try:
@@ -71,9 +69,9 @@ def read_run(directory: str | Path, only_latest: bool = False) -> dict[Path, Rec
 
 
 def read_records(paths: Iterable[Path], only_first: bool = False) -> dict[Path, Record]:
-    """Records of the undamaged checkpoints among these, or of the first such one; warns of damaged ones.
+    """Records of the undamaged checkpoints in `paths`, or of the first of them; warns of damaged ones.
 
-    Leaves out those that a run removes meanwhile. Raises CheckpointError where all that exist are damaged.
+    Checkpoints that a run removes meanwhile are left out. Raises CheckpointError if all the others are damaged.
     """
     records: dict[Path, Record] = {}
     problems = []
@@ -97,13 +95,13 @@ def read_records(paths: Iterable[Path], only_first: bool = False) -> dict[Path, 
 
 
 def list_checkpoints(directory: str | Path) -> list[Path]:
-    """The folder's checkpoints, by iteration. Raises CheckpointError where there is no such folder.
+    """The folder's checkpoints, by iteration. Raises CheckpointError if the folder can't be read.
 
-    A checkpoint that was about to be replaced when its run was killed is listed under its temporary name.
+    A checkpoint whose run was killed while replacing it is listed under its temporary name.
     """
     directory = Path(directory)
     try:
-        with os.scandir(directory) as entries:  # gives name and kind at once: a run may remove the folder meanwhile
+        with os.scandir(directory) as entries:  # name and kind in one call: a run may remove a checkpoint meanwhile
             names = [entry.name for entry in entries if LISTED.fullmatch(entry.name) and entry.is_dir()]
     except OSError as error:
         raise CheckpointError(f"no checkpoints in {str(directory)!r}: {reason(error)}. {TRAIN_HINT}") from error
@@ -123,7 +121,7 @@ def iteration(path: Path) -> int:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode, which tell a folder from a later one of the same name; None where there is none."""
+    """Device and inode, which distinguish a path from a later one of the same name; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -133,12 +131,12 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 def holds_run(directory: str | Path) -> bool:
     """Whether a folder has checkpoints, metrics.csv or TensorFlow's index."""
-    signs = [os.path.join(directory, name) for name in (METRICS, INDEX)]
-    return any(map(os.path.exists, signs)) or (os.path.isdir(directory) and bool(list_checkpoints(directory)))
+    files = [os.path.join(directory, name) for name in (METRICS, INDEX)]
+    return any(map(os.path.exists, files)) or (os.path.isdir(directory) and bool(list_checkpoints(directory)))
 
 
 def check_empty(directory: str | Path) -> None:
-    """Raise CheckpointError where a folder holds a run."""
+    """Raise CheckpointError if a folder holds a run."""
     if holds_run(directory):
         raise CheckpointError(
             f"{str(directory)!r} already holds a run. Use `resume` to continue it, `overwrite` to replace it, or another "

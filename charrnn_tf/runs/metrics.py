@@ -1,6 +1,4 @@
-"""metrics.csv: one row for each logged step of a run."""
-
-from __future__ import annotations
+"""Reads and writes metrics.csv: one row for each logged step of a run."""
 
 import csv
 import dataclasses
@@ -74,7 +72,7 @@ class MetricsFile:
     def close(self) -> None:
         """Close the file."""
         if self._file:
-            with suppress(OSError):  # a row that the full disk had no room for, as reported before
+            with suppress(OSError):  # the disk is full: reported already, by `append`
                 self._file.close()
 
     @contextmanager
@@ -96,7 +94,7 @@ class NoMetrics(MetricsFile):
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a metrics.csv, without a truncated last one.
+    """The rows of a metrics.csv; a truncated last row is left out.
 
     Raises CheckpointError for a file that can't be read or is not a metrics.csv.
     """

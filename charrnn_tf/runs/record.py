@@ -1,6 +1,4 @@
-"""A checkpoint's record, config.json: what it holds, reading and writing it, checking sums. Needs no TensorFlow."""
-
-from __future__ import annotations
+"""Reads and writes a checkpoint's record, config.json, and verifies its checksums. Needs no TensorFlow."""
 
 import dataclasses
 import json
@@ -24,8 +22,8 @@ FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
-SETTLED_SECONDS = 1.0  # file times are too coarse to tell changes within such a time apart
-_verified: set[Any] = set()  # states of checkpoints whose sums this process has compared
+SETTLED_SECONDS = 1.0  # file times do not distinguish changes closer together than this
+_verified: set[Any] = set()  # states of checkpoints that this process has verified
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Record:
     epoch: float  # passes over the training part so far
     seconds: float  # wall time of the command, over all resumes
     train_loss: float | None  # nats per character, from the last row of metrics.csv
-    validation_loss: float | None  # nats per character at this very step; None: not validated here
+    validation_loss: float | None  # nats per character at this step; None: no validation at this step
     only_while_best: bool = False  # saved only because it had the lowest validation loss
     init_from: str | None = None
     in_force: Mapping[str, Any] = field(default_factory=dict)  # see `machine.startup.in_force`
@@ -52,9 +50,9 @@ class Record:
 
 
 def read_record(path: str | Path, check: bool = True) -> Record:
-    """Read the record of a checkpoint, after comparing its files with SHA256SUMS unless `check` is False.
+    """Read the record of a checkpoint, after verifying all its files unless `check` is False.
 
-    Raises CheckpointError for a folder that is no checkpoint, is damaged, or was written by a newer version.
+    Raises CheckpointError for a folder that is not a checkpoint, is damaged, or was written by another version.
     """
     path = Path(path)
     if check:
@@ -103,7 +101,7 @@ def _check_values(record: Record) -> None:
 def verify(path: Path) -> None:
     """Compare every file of a checkpoint with its sum in SHA256SUMS; raises CheckpointError for the first that differs.
 
-    A checkpoint whose files have not changed since this process compared them is not hashed again.
+    Files that have not changed since this process verified them are not hashed again.
     """
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{str(path)!r} is not a checkpoint: it has no {CONFIG}. {TRAIN_HINT}")
@@ -130,7 +128,7 @@ def verify(path: Path) -> None:
 
 
 def _state(path: Path) -> tuple[Any, bool]:
-    """Identity, size and times of a checkpoint's files, and whether the latest change is old enough to rely on them."""
+    """Identity, size and times of a checkpoint's files, and whether they are old enough for the times to be reliable."""
     files = [(file.name, file.stat()) for file in sorted(path.iterdir())]
     latest = max(max(status.st_mtime, status.st_ctime) for _, status in files)
     state = tuple((name, each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for name, each in files)
@@ -154,9 +152,9 @@ def to_json(record: Record) -> str:
         "in_force": dict(record.in_force),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # in a file name that is not UTF-8
+    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # from file names that are not UTF-8
 
 
 def _finite(loss: float | None) -> float | None:
-    """A loss, or None where it is not finite: JSON has no word for that."""
+    """A loss, or None where it is not finite, which JSON can't express."""
     return loss if loss is not None and math.isfinite(loss) else None

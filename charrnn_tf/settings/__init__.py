@@ -1,2 +1,2 @@
-"""Settings of models and runs: their fields and bounds, presets, how files and options combine, and the rule that
-the default preset follows. Imports only `errors` and `files`."""
+"""Settings of models and runs: fields and bounds, presets, how files and options combine, and the default preset's rule.
+Imports only `errors` and `files`."""

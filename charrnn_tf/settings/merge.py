@@ -1,10 +1,8 @@
-"""Settings are resolved here, once: preset < TOML file < flags < recipe, then everything that is still open.
+"""The only place where settings are decided: preset < TOML file < flags < recipe, then defaults for the rest.
 
-`merge` combines what is asked for, before the text is read. `resolve` (a new run) and `resolve_resumed` (one that goes on)
-return frozen settings in which budget, validation interval, shards and XLA are decided.
+`merge` combines the settings asked for, before the text is read. `resolve` (a new run) and `resolve_resumed` (a continued
+one) return frozen settings that include budget, validation interval, shards and XLA.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import difflib
@@ -31,26 +29,22 @@ from .schema import (
 
 SECONDS_PER_MILLION_CHARACTERS = 600
 LEAST_SECONDS, MOST_SECONDS = 60, 1620  # of the default budget
-LEAST_STREAMS = 5  # in a shard: with fewer, products are too small to run in parallel
-XLA_STREAMS = 8  # up to this batch size XLA is faster; products are then so small that the operations around them dominate
-XLA_STEPS = 1000  # steps of a run from which on compiling with XLA pays
+LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
+XLA_STREAMS = 8  # largest batch that XLA makes faster: products are then so small that the operations around them dominate
+XLA_STEPS = 1000  # shortest run in which compiling with XLA pays
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Settings as a user gave them, by name, before the text is known."""
+    """The settings that a user asks for, before the text is known."""
 
     preset: str
-    settings: Mapping[str, Any]  # of preset, file and flags
-
-    @property
-    def train(self) -> TrainConfig:
-        """The training settings, with defaults for those not given."""
-        return TrainConfig(**_split(self.settings)[1])
+    settings: Mapping[str, Any]  # of preset, file and flags, by name
+    train: TrainConfig  # training settings, with defaults for those not given
 
     @property
     def budget(self) -> bool:
-        """Whether a budget is given."""
+        """Whether the user gives a budget."""
         return any(self.settings.get(name) is not None for name in BUDGETS)
 
 
@@ -67,8 +61,8 @@ class Resolved:
 def merge(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any], initial: TrainConfig | None = None) -> Asked:
     """Combine settings by name: flags win over the file, the file over the preset.
 
-    Budgets go together: a layer that gives one replaces all budgets of the layers below.
-    initial: settings of the run that `--init-from` starts from; its vocabulary is kept.
+    A layer that gives a budget replaces all budgets of the layers below.
+    initial: settings of the run that `init_from` names; its vocabulary is kept.
     Raises ConfigError for a value of the wrong type or out of range.
     """
     check_preset(preset)
@@ -77,23 +71,23 @@ def merge(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any], initia
         if any(budget in layer for budget in BUDGETS):
             settings = {name: value for name, value in settings.items() if name not in BUDGETS}
         settings.update(layer)
-    model, train = _split(settings)
-    ModelConfig(vocab_size=1, **model)
-    checked = TrainConfig(**train)
+    model_settings, train_settings = _split(settings)
+    ModelConfig(vocab_size=1, **model_settings)  # checks the values
+    train = TrainConfig(**train_settings)
     if initial:
         for name in ("vocabulary", "min_count"):
-            if getattr(checked, name) not in (getattr(TrainConfig, name), getattr(initial, name)):
+            if getattr(train, name) not in (getattr(TrainConfig, name), getattr(initial, name)):
                 raise ConfigError(f"`{name}` contradicts `init_from`, which brings its own vocabulary. Leave it out.")
-        settings["vocabulary"] = initial.vocabulary
-    if checked.min_count > 1:
-        settings.setdefault("unknown", "skip")
-    return Asked(preset, settings)
+        train = dataclasses.replace(train, vocabulary=initial.vocabulary)
+    if train.min_count > 1 and "unknown" not in settings:
+        train = dataclasses.replace(train, unknown="skip")
+    return Asked(preset, settings, train)
 
 
 def initial_model(asked: Asked, model: ModelConfig, where: str) -> ModelConfig:
-    """The model config of a run that starts from the weights of another: its shape, and the dropout asked for.
+    """The model config of a run that starts from another model's weights: that model's, except for the dropout asked for.
 
-    Raises ConfigError where another shape is asked for. where: the name of the initial model in errors.
+    where: the other model's name in errors. Raises ConfigError if another shape is asked for.
     """
     given = _split(asked.settings)[0]
     for name, value in given.items():
@@ -108,37 +102,36 @@ def initial_model(asked: Asked, model: ModelConfig, where: str) -> ModelConfig:
 def resolve(
     asked: Asked, characters: int, vocab_size: int, machine: Machine, initial: ModelConfig | None = None, replicas: int = 1
 ) -> Resolved:
-    """Decide all settings of a new run.
+    """Decide all settings of a new run. The default preset takes those not asked for from `recipe`.
 
-    characters: length of the whole text. initial: model config of a run that starts from given weights, see
-    `initial_model`. replicas: that share a batch. The default preset takes what is not asked for from `recipe`.
+    characters: length of the whole text. initial: see `initial_model`. replicas: number that a batch is split over.
     """
-    model_settings, train_settings = _split(asked.settings)
+    model_settings, _ = _split(asked.settings)
     chosen: dict[str, Choice] = {}
     if asked.preset == DEFAULT:
-        budgeted = _with_budget(asked.train, characters)
+        train = _with_budget(asked.train, characters)
         width = initial.hidden_size if initial else model_settings.get("hidden_size")
         chosen = recipe(
-            budgeted.training_characters(characters), machine, seconds=budgeted.max_seconds, epochs=budgeted.epochs,
-            max_steps=budgeted.max_steps, hidden_size=width,
+            train.training_characters(characters), machine, seconds=train.max_seconds, epochs=train.epochs,
+            max_steps=train.max_steps, hidden_size=width,
         )  # fmt: skip
-        kept = {*asked.settings, *(MODEL_OPTIONS if initial else ()), *(() if budgeted.optimizer == "adam" else FOR_ADAM)}
+        kept = {*asked.settings, *(MODEL_OPTIONS if initial else ()), *(() if train.optimizer == "adam" else FOR_ADAM)}
         chosen = {name: choice for name, choice in chosen.items() if name not in kept}
-    by_recipe = _split({name: choice.value for name, choice in chosen.items()})
-    model = initial or ModelConfig(vocab_size=vocab_size, **by_recipe[0] | model_settings)
-    train = complete(TrainConfig(**by_recipe[1] | train_settings), characters, machine, replicas)
+    for_model, for_training = _split({name: choice.value for name, choice in chosen.items()})
+    model = initial or ModelConfig(vocab_size=vocab_size, **for_model | model_settings)
+    train = complete(dataclasses.replace(asked.train, **for_training), characters, machine, replicas)
     return Resolved(model, train, chosen, asked.budget)
 
 
 def resolve_resumed(
     asked: Asked, model: ModelConfig, train: TrainConfig, characters: int, machine: Machine, *, replicas: int = 1
 ) -> Resolved:
-    """Decide the settings of a run that goes on: the saved ones, with the changes that `check_resumed` allows."""
+    """Decide the settings of a continued run: the saved ones, with the changes that `check_resumed` allows."""
     return Resolved(model, complete(resumed(asked, train), characters, machine, replicas))
 
 
 def resumed(asked: Asked, train: TrainConfig) -> TrainConfig:
-    """Saved training settings with what is asked for of RESUMABLE; a new budget replaces all saved ones."""
+    """The saved training settings, with the changes asked for among RESUMABLE; a new budget replaces all saved ones."""
     changes = {name: value for name, value in asked.settings.items() if name in RESUMABLE}
     if asked.budget:
         changes = {**dict.fromkeys(BUDGETS), **changes}
@@ -146,7 +139,7 @@ def resumed(asked: Asked, train: TrainConfig) -> TrainConfig:
 
 
 def check_resumed(asked: Asked, model: ModelConfig, train: TrainConfig, where: str) -> None:
-    """Raise ConfigError where a setting is asked for that differs from the saved one and may not change.
+    """Raise ConfigError if a setting that may not change is asked for with another value than the saved one.
 
     where: the run's folder, as errors name it.
     """
@@ -160,9 +153,9 @@ def check_resumed(asked: Asked, model: ModelConfig, train: TrainConfig, where: s
 
 
 def complete(train: TrainConfig, characters: int, machine: Machine, replicas: int = 1) -> TrainConfig:
-    """Decide what is still open in training settings: budget, validation interval, shards and XLA.
+    """Decide the training settings that are still None: budget, validation interval, shards and XLA.
 
-    Saved shards are kept where the replicas can share them evenly.
+    Shards that are set, in a saved run's settings, are kept if they divide evenly over the replicas.
     """
     train = _with_budget(train, characters)
     steps_per_epoch = train.steps_per_epoch(characters)
@@ -184,7 +177,7 @@ def complete(train: TrainConfig, characters: int, machine: Machine, replicas: in
 
 
 def default_shards(batch_size: int, cores: int) -> int:
-    """Parts of a batch to compute in parallel: one per core, if that divides the batch and leaves each enough streams."""
+    """Shards of a batch to compute in parallel: up to one per core, all equal, each of at least LEAST_STREAMS streams."""
     for shards in range(cores, 1, -1):
         if batch_size % shards == 0 and batch_size // shards >= LEAST_STREAMS:
             return shards
@@ -192,7 +185,7 @@ def default_shards(batch_size: int, cores: int) -> int:
 
 
 def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
-    """The settings with the default budget where none is given: 10 minutes per million characters, 1 to 27 minutes."""
+    """The settings, without a budget with the default one: 10 minutes per million characters, 1 to 27 minutes."""
     if any(getattr(train, budget) is not None for budget in BUDGETS):
         return train
     seconds = min(max(SECONDS_PER_MILLION_CHARACTERS * characters / 1e6, LEAST_SECONDS), MOST_SECONDS)
@@ -200,18 +193,17 @@ def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
 
 
 def _validation_interval(train: TrainConfig, steps_per_epoch: int) -> int:
-    """Steps between validations: an epoch, or the time in which ten times a validation's text is read."""
+    """Steps between validations: an epoch, but at most ten times as many characters as a validation reads."""
     return max(1, min(steps_per_epoch, 10 * VALIDATION_LIMIT // (train.batch_size * train.num_steps)))
 
 
 def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
-    """The settings of a preset for a vocabulary of this size, with some changed. Raises ConfigError for an unknown name.
+    """A preset's settings for a vocabulary of this size, with changes. Raises ConfigError for an unknown name.
 
     >>> model_config, train_config = preset("notebook", 83, epochs=5)
     >>> model_config.hidden_size, train_config.batch_size, train_config.epochs
     (512, 128, 5)
     """
-    check_preset(name)
     known = {*MODEL_OPTIONS, *TRAIN_OPTIONS}
     for change in changes:
         if change not in known:
@@ -221,14 +213,14 @@ def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, Tra
 
 
 def _split(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings by name -> those of ModelConfig and those of TrainConfig."""
+    """Split settings by name into those of ModelConfig and those of TrainConfig."""
     model = {name: settings[name] for name in MODEL_OPTIONS if name in settings}
     train = {name: settings[name] for name in TRAIN_OPTIONS if name in settings}
     return model, train
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read a flat TOML file of settings, named as the options with underscores: `hidden_size = 256`.
+    """Read a flat TOML file of settings, named like the options but with underscores: `hidden_size = 256`.
 
     Raises ConfigError for a file that can't be read, is not TOML or names an unknown setting.
     """
@@ -245,6 +237,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def hint(name: str, names: Collection[str]) -> str:
-    """End of an error on an unknown name: the closest known one, or all."""
+    """End of an error message about an unknown name: the closest known name, or all known names."""
     close = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(names))}"

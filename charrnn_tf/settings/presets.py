@@ -1,6 +1,4 @@
-"""The presets: settings of the default command and of four well-known tutorials."""
-
-from __future__ import annotations
+"""The presets: the default, and the settings of four well-known tutorials."""
 
 from typing import Any
 
@@ -36,6 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def check_preset(name: Any) -> None:
-    """Raise ConfigError for a name that is not a preset's."""
+    """Raise ConfigError for an unknown preset."""
     if not isinstance(name, str) or name not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+        raise ConfigError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r}")

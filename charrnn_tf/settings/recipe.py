@@ -1,9 +1,7 @@
-"""The rule that fills in what the default preset leaves open, from the text's length, the budget and the machine.
+"""The default preset's rule: chooses settings by the length of the text, the budget and the machine.
 
-docs/settings.md tells how the numbers were found and what they give.
+docs/settings.md explains how the numbers were found and what they achieve.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -15,29 +13,28 @@ SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # hidden size -> characters pe
 FLOAT32 = 0.7  # relative speed without bfloat16
 ONLY_AVX2 = 0.18  # relative speed with neither bfloat16 nor AVX-512
 START_SECONDS = 8.0  # of a run without training steps: imports, compiling, saving
-LEAST_UPDATES = 2_500  # that a wider model needs to end ahead of a narrower one
-DROPOUT = (2.5, 0.15)  # passes over the text that need none; increase for each doubling beyond them
+LEAST_UPDATES = 2_500  # that a wider model needs to reach a lower loss than a narrower one
+DROPOUT = (2.5, 0.15)  # passes over the text up to which the rate is 0; increase per doubling beyond them
 WEIGHT_DROPOUT = (5.0, 0.2)
 MOST_DROPOUT = 0.5
-WINDOWS_PER_STREAM = 8  # lower bound, for short texts
-LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; clipping most gradients keeps a huge one harmless
+WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
+LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; most gradients are clipped, so a huge one does no harm
 FOR_ADAM = ("learning_rate", "clip_norm")
-VALIDATE_EVERY = 1_000  # steps, where an epoch has fewer: a validation then takes about 5% of the time
+VALIDATE_EVERY = 1_000  # steps, if an epoch has fewer: validations then take about 5% of the time
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What settings depend on of a computer; `machine.hardware.this_machine` describes the one that runs."""
+    """The properties of a computer that settings depend on; `machine.hardware.this_machine` describes this one."""
 
     cores: int = 1
-    memory: int | None = None  # bytes that this process may use; None: unknown
     bfloat16: bool = False  # hardware bfloat16 products
     only_avx2: bool = False  # AVX2 but no AVX-512
     gpus: int = 0  # that TensorFlow computes on
 
 
 class Choice(NamedTuple):
-    """A setting that the rule chose."""
+    """A value that the rule chose, and the reason, as `train` shows it."""
 
     value: Any
     why: str
@@ -63,7 +60,7 @@ def recipe(
     - `precision`: bfloat16 where the CPU has it.
     - `validate_every`: 1,000 steps where an epoch has fewer.
 
-    hidden_size: a width that is given; the rest follows from it.
+    hidden_size: a given width, which the other settings then follow.
 
     >>> chosen = recipe(1_800_000, Machine(cores=2, bfloat16=True), seconds=139)
     >>> [chosen[name].value for name in ("hidden_size", "dropout", "precision")]
@@ -111,5 +108,5 @@ def _speed(width: int, machine: Machine) -> float:
 
 
 def _dropout(passes: float, without: float, per_doubling: float) -> float:
-    """Dropout rate for so many passes over the text, a multiple of 0.05."""
+    """Dropout rate for a number of passes over the text, a multiple of 0.05."""
     return round(20 * min(max(per_doubling * math.log2(passes / without), 0.0), MOST_DROPOUT)) / 20

@@ -1,7 +1,5 @@
 """Every setting of a model and of its training: default, bounds, help text and option group, each declared once."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Collection
@@ -37,7 +35,7 @@ MOST_LAYERS = 100
 LONGEST_SAMPLE = 1_000_000  # characters, of samples during training
 LARGEST_RATE = 1e6  # keeps float32 updates finite
 # Headings of `train --help`, in its order
-GROUPS = (
+GROUPS = TEXT, MODEL, BUDGET, OPTIMIZER, REGULARIZATION, SAVING, DISPLAY, MACHINE = (
     "Text", "Model", "Budget", "Optimizer", "Regularization", "Validation and checkpoints", "Samples and display", "Machine",
 )  # fmt: skip
 
@@ -70,29 +68,25 @@ class Setting:
             return value if value == EPOCH else whole_number(name, value, also=f" or {EPOCH!r}", **self.bounds)
         if self.kind is float:
             return finite_number(name, value, **self.bounds)
-        items = value if self.kind is tuple and isinstance(value, list | tuple) else [value]
-        if not all(isinstance(item, bool if self.kind is bool else str) for item in items):
+        items = value if self.kind is tuple else [value]
+        item_type = bool if self.kind is bool else str
+        if not isinstance(items, list | tuple) or not all(isinstance(item, item_type) for item in items):
             wanted = "true or false" if self.kind is bool else "a list of texts" if self.kind is tuple else "a text"
             raise ConfigError(f"`{name}` must be {wanted}, got {value!r}")
         return tuple(items) if self.kind is tuple else value
 
 
 def setting(
-    default: Any,
-    help: str = "",
-    group: str = "",
-    *,
-    kind: type | None = None,
-    shown: str = "",
-    choices: Collection[str] = (),
-    **bounds: float,
-) -> Any:
+    default: Any, help: str = "", group: str = "", *, kind: type | None = None, shown: str = "",
+    choices: Collection[str] = (), **bounds: float,
+) -> Any:  # fmt: skip
     """A field of the classes below: declared once, it is checked, saved, read from TOML, and an option of `train`.
 
-    kind: its type, needed where the default is None. shown: the default as `--help` shows it.
+    kind: its type, needed where the default is None and the type not int. shown: the default as `--help` shows it.
     bounds: least, above, most, below.
     """
-    about = Setting(kind or type(default), help, group, shown, tuple(choices), bounds, default is None)
+    kind = kind or (int if default is None else type(default))
+    about = Setting(kind, help, group, shown, tuple(choices), bounds, default is None)
     return field(default=default, metadata={"setting": about})
 
 
@@ -110,19 +104,18 @@ class ModelConfig(_Checked):
     """Shape of a character model; saved with every checkpoint."""
 
     vocab_size: int = field(metadata={"setting": Setting(int, bounds={"least": 1})})  # V, distinct characters
-    cell: str = setting("lstm", "Type of the recurrent layers.", "Model", choices=CELLS)
+    cell: str = setting("lstm", "Type of the recurrent layers.", MODEL, choices=CELLS)
     hidden_size: int = setting(  # H
-        256, "Units in each recurrent layer.", "Model", shown="256 to 512, by text and budget", least=1
+        256, "Units in each recurrent layer.", MODEL, shown="256 to 512, by text and budget", least=1
     )
-    num_layers: int = setting(2, "Number of recurrent layers.", "Model", least=1, most=MOST_LAYERS)  # L
-    embedding_size: int = setting(0, "Size of a learned character embedding (0: one-hot input).", "Model", least=0)  # E
+    num_layers: int = setting(2, "Number of recurrent layers.", MODEL, least=1, most=MOST_LAYERS)  # L
+    embedding_size: int = setting(0, "Size of a learned character embedding (0: one-hot input).", MODEL, least=0)  # E
     init: str = setting(
-        "wide", "Initial weights as in Keras, PyTorch, the PyTorch notebooks (wide) or TensorFlow 1.", "Model",
-        choices=INITS,
-    )  # fmt: skip
+        "wide", "Initial weights as in Keras, PyTorch, the PyTorch notebooks (wide) or TensorFlow 1.", MODEL, choices=INITS
+    )
     dropout: float = setting(
-        0.2, "Dropout rate on the outputs of each recurrent layer.", "Regularization", shown="0 to 0.5, by text and budget",
-        least=0, below=1,
+        0.2, "Dropout rate on the outputs of each recurrent layer.", REGULARIZATION,
+        shown="0 to 0.5, by text and budget", least=0, below=1,
     )  # fmt: skip
 
 
@@ -134,90 +127,77 @@ class TrainConfig(_Checked):
     `settings.merge.resolve` decides a budget, `validate_every`, `shards` and `xla` once, before training.
     """
 
-    limit_chars: int | None = setting(
-        None, "Read only the first N characters of the text.", "Text", kind=int, shown="all", least=1
-    )
+    limit_chars: int | None = setting(None, "Read only the first N characters of the text.", TEXT, shown="all", least=1)
     separator: str | None = setting(
-        None, "Text to put between two files.", "Text", kind=str, shown="a newline after files that lack one"
+        None, "Text to put between two files.", TEXT, kind=str, shown="a newline after files that lack one"
     )
     vocabulary: str = setting(
-        "corpus", "Characters to learn: the text's own, Python's string.printable, or single bytes.", "Text",
+        "corpus", "Characters to learn: the text's own, Python's string.printable, or single bytes.", TEXT,
         choices=VOCABULARIES,
     )  # fmt: skip
-    min_count: int = setting(1, "Drop characters that occur fewer than N times.", "Text", least=1)
-    unknown: str = setting("error", "Characters outside the vocabulary.", "Text", choices=UNKNOWN)
+    min_count: int = setting(1, "Drop characters that occur fewer than N times.", TEXT, least=1)
+    unknown: str = setting("error", "Characters outside the vocabulary.", TEXT, choices=UNKNOWN)
 
     max_seconds: float | None = setting(
-        None, "Stop after this wall time of the whole command, in seconds.", "Budget", kind=float,
+        None, "Stop after this wall time of the whole command, in seconds.", BUDGET, kind=float,
         shown="600 per million characters, 60 to 1,620", above=0,
     )  # fmt: skip
-    epochs: int | None = setting(None, "Stop after N passes over the text.", "Budget", kind=int, shown="none", least=1)
-    max_steps: int | None = setting(None, "Stop after N optimizer steps.", "Budget", kind=int, shown="none", least=1)
+    epochs: int | None = setting(None, "Stop after N passes over the text.", BUDGET, shown="none", least=1)
+    max_steps: int | None = setting(None, "Stop after N optimizer steps.", BUDGET, shown="none", least=1)
 
-    batch_size: int = setting(  # B
-        32, "Streams read in parallel.", "Optimizer", shown="32, fewer for short texts", least=1
-    )
-    num_steps: int = setting(64, "Window: characters that gradients reach back.", "Optimizer", least=1)  # T
-    optimizer: str = setting("adam", "Optimizer.", "Optimizer", choices=OPTIMIZERS)
+    batch_size: int = setting(32, "Streams read in parallel.", OPTIMIZER, shown="32, fewer for short texts", least=1)  # B
+    num_steps: int = setting(64, "Window: characters that gradients reach back.", OPTIMIZER, least=1)  # T
+    optimizer: str = setting("adam", "Optimizer.", OPTIMIZER, choices=OPTIMIZERS)
     learning_rate: float = setting(
-        0.004, "Learning rate, or its peak under a schedule.", "Optimizer", shown="0.02 for Adam, less for wide layers",
+        0.004, "Learning rate, or its peak under a schedule.", OPTIMIZER, shown="0.02 for Adam, less for wide layers",
         above=0, most=LARGEST_RATE,
     )  # fmt: skip
     schedule: str = setting(
-        "cosine", "Learning-rate schedule; cosine falls to zero at the end of the budget.", "Optimizer", choices=SCHEDULES
+        "cosine", "Learning-rate schedule; cosine falls to zero at the end of the budget.", OPTIMIZER, choices=SCHEDULES
     )
-    warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", "Optimizer", least=0)
-    step_epochs: int = setting(10, "Schedule step: epochs between two drops.", "Optimizer", least=1)
-    gamma: float = setting(0.2, "Schedule step: factor of each drop.", "Optimizer", above=0)
-    clip_norm: float = setting(
-        5.0, "Clip gradients to this global norm (0: off).", "Optimizer", shown="0.1 for Adam", least=0
-    )
-    seed: int = setting(0, "Seed of everything random.", "Optimizer", least=0)
+    warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", OPTIMIZER, least=0)
+    step_epochs: int = setting(10, "Schedule step: epochs between two drops.", OPTIMIZER, least=1)
+    gamma: float = setting(0.2, "Schedule step: factor of each drop.", OPTIMIZER, above=0)
+    clip_norm: float = setting(5.0, "Clip gradients to this global norm (0: off).", OPTIMIZER, shown="0.1 for Adam", least=0)
+    seed: int = setting(0, "Seed of everything random.", OPTIMIZER, least=0)
 
     weight_dropout: float = setting(
-        0.0, "Dropout rate on the recurrent weights.", "Regularization", shown="0 to 0.5, by text and budget",
-        least=0, below=1,
-    )  # fmt: skip
+        0.0, "Dropout rate on the recurrent weights.", REGULARIZATION, shown="0 to 0.5, by text and budget", least=0, below=1
+    )
     state_reset: float = setting(
-        0.05, "Probability that a stream starts a window from a zero state.", "Regularization", least=0, most=1
+        0.05, "Probability that a stream starts a window from a zero state.", REGULARIZATION, least=0, most=1
     )
 
     validation_fraction: float = setting(
-        0.1, "Fraction of the text held out for validation, from its end (0: none).", "Validation and checkpoints",
-        least=0, below=1,
-    )  # fmt: skip
+        0.1, "Fraction of the text held out for validation, from its end (0: none).", SAVING, least=0, below=1
+    )
     validate_every: int | None = setting(
-        None, "Steps between validations.", "Validation and checkpoints", kind=int,
-        shown="an epoch or 1,000, fewer for long texts", least=1,
-    )  # fmt: skip
-    patience: int = setting(
-        10, "Stop after N validations without improvement (0: never).", "Validation and checkpoints", least=0
+        None, "Steps between validations.", SAVING, shown="an epoch or 1,000, fewer for long texts", least=1
     )
-    save_every: int | None = setting(
-        None, "Steps between checkpoints.", "Validation and checkpoints", kind=int, shown="about once a minute", least=1
-    )
-    keep: int = setting(5, "Checkpoints to keep, besides the best.", "Validation and checkpoints", least=1)
+    patience: int = setting(10, "Stop after N validations without improvement (0: never).", SAVING, least=0)
+    save_every: int | None = setting(None, "Steps between checkpoints.", SAVING, shown="about once a minute", least=1)
+    keep: int = setting(5, "Checkpoints to keep, besides the best.", SAVING, least=1)
 
-    log_every: int = setting(100, "Steps between rows of metrics.csv.", "Samples and display", least=1)
+    log_every: int = setting(100, "Steps between rows of metrics.csv.", DISPLAY, least=1)
     sample_every: int | str | None = setting(
-        None, "Steps between samples, or the word epoch.", "Samples and display", kind=Interval, shown="never", least=1
+        None, "Steps between samples, or the word epoch.", DISPLAY, kind=Interval, shown="never", least=1
     )
     sample_prime: tuple[str, ...] = setting(
-        ("The ",), "Beginning of a sample; repeat the option for several.", "Samples and display", shown="'The '"
+        ("The ",), "Beginning of a sample; repeat the option for several.", DISPLAY, shown="'The '"
     )
-    sample_length: int = setting(200, "Characters in a sample.", "Samples and display", least=1, most=LONGEST_SAMPLE)
-    sample_top_n: int = setting(5, "Top-n (top-k) of samples; 0: no cut.", "Samples and display", least=0)
-    sample_temperature: float = setting(1.0, "Temperature of samples.", "Samples and display", least=0)
+    sample_length: int = setting(200, "Characters in a sample.", DISPLAY, least=1, most=LONGEST_SAMPLE)
+    sample_top_n: int = setting(5, "Top-n (top-k) of samples; 0: no cut.", DISPLAY, least=0)
+    sample_temperature: float = setting(1.0, "Temperature of samples.", DISPLAY, least=0)
 
     precision: str = setting(
-        "float32", "Precision of matrix products in training; bfloat16 is faster on CPUs with hardware bfloat16.", "Machine",
+        "float32", "Precision of matrix products in training; bfloat16 is faster on CPUs with hardware bfloat16.", MACHINE,
         shown="bfloat16 where the CPU has it", choices=PRECISIONS,
     )  # fmt: skip
     strategy: str = setting(
-        "none", "Train on all GPUs of this machine (mirrored) or on the machines in TF_CONFIG (multiworker).", "Machine",
+        "none", "Train on all GPUs of this machine (mirrored) or on the machines in TF_CONFIG (multiworker).", MACHINE,
         choices=STRATEGIES,
     )  # fmt: skip
-    shards: int | None = setting(None, kind=int, least=1)  # parts of a batch, computed in parallel
+    shards: int | None = setting(None, least=1)  # parts of a batch, computed in parallel
     xla: bool | None = setting(None, kind=bool)  # whether XLA compiles the training steps
 
     def __post_init__(self) -> None:

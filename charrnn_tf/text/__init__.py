@@ -1,2 +1,2 @@
-"""From a name that a user gives to characters, ids and windows: reading texts, vocabularies, the cache of long texts,
-named downloads. May import `settings`."""
+"""From the names that a user gives to characters, ids and windows; also vocabularies, the cache of long texts, and named
+downloads. May import `settings`."""

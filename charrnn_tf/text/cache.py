@@ -1,13 +1,11 @@
-"""Long texts as ids on disk, mapped into memory a page at a time, so that a second run need not read them again.
+"""Caches the ids of long texts on disk, so that a second run need not read the text again; ids are memory-mapped.
 
     $XDG_CACHE_HOME/charrnn_tf/KEY/ids         the ids, in the vocabulary's integer type
-                                  /text.json   what they were made from, and the sum of the ids
+                                  /text.json   dtype, count and SHA-256 of the ids, and facts about the text
 
-An entry is written under a name that begins with a dot and renamed when it is complete. Removing any of it loses nothing but
-time.
+An entry is written under a name that begins with a dot and renamed once it is complete. Any entry can be deleted: it is
+written again when needed.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -32,21 +30,21 @@ IDS, DESCRIPTION = "ids", "text.json"
 
 
 def folder() -> Path:
-    """Where encoded texts are kept."""
+    """The folder of all entries."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "charrnn_tf"
 
 
 def key(description: Any) -> str:
-    """The name of an entry: the sum of what it depends on, which JSON can hold."""
+    """The name of an entry: a hash of everything its ids depend on, given as JSON data."""
     return hashlib.sha256(json.dumps([FORMAT, description]).encode()).hexdigest()[:32]
 
 
 @contextmanager
 def held(name: str) -> Iterator[str | None]:
-    """Hold an entry while it is looked for and written, so that two runs do not make it at once.
+    """Lock an entry while it is read or written, so that two runs do not encode the same text at once.
 
-    Gives its name again, or None where the folder can't be written: then nothing is kept.
+    Yields the name, or None if the folder can't be written: then nothing is cached.
     """
     try:
         folder().mkdir(parents=True, exist_ok=True)
@@ -54,7 +52,7 @@ def held(name: str) -> Iterator[str | None]:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            logging.getLogger("charrnn_tf").warning("Another run is reading this text; waiting for what it keeps.")
+            logging.getLogger("charrnn_tf").warning("Another run is encoding this text; waiting for its result.")
             lock.acquire()
     except OSError:
         yield None
@@ -66,24 +64,24 @@ def held(name: str) -> Iterator[str | None]:
 
 
 def read(name: str) -> tuple[Ids, dict[str, Any]] | None:
-    """The ids of an entry and what is known of their text; None where there is no entry or it is damaged."""
+    """The ids of an entry and the facts about its text; None if there is no entry or it is damaged."""
     entry = folder() / name
     try:
         known = json.loads((entry / DESCRIPTION).read_text(encoding="utf-8"))
         ids = _mapped(entry / IDS, known["dtype"], known["count"])
-        whole = sha256(entry / IDS) == known["sha256"]
+        intact = sha256(entry / IDS) == known["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         shutil.rmtree(entry, ignore_errors=True)
         return None
     return ids, dict(known["text"])
 
 
 def write(name: str | None, dtype: Any, blocks: Iterator[Ids], text: dict[str, Any]) -> Ids:
-    """Keep blocks of ids under a name, complete or not at all, and map them; with no name for this process only.
+    """Write blocks of ids to an entry, all or nothing, and map them; without a name, to a temporary file.
 
-    Raises TextError where the disk refuses.
+    Raises TextError if the disk is full or can't be written.
     """
     try:
         if name is None:
@@ -105,15 +103,13 @@ def write(name: str | None, dtype: Any, blocks: Iterator[Ids], text: dict[str, A
             shutil.rmtree(partial, ignore_errors=True)
         return _mapped(folder() / name / IDS, dtype, count)
     except OSError as error:
-        place = str(folder()) if name else tempfile.gettempdir()
-        variable = "XDG_CACHE_HOME" if name else "TMPDIR"
-        raise TextError(
-            f"can't keep the encoded text in {place!r}: {reason(error)}. Make room, or set {variable} to another folder."
-        ) from error
+        place, variable = (folder(), "XDG_CACHE_HOME") if name else (tempfile.gettempdir(), "TMPDIR")
+        remedy = f"Make room, or set {variable} to another folder."
+        raise TextError(f"can't keep the encoded text in {str(place)!r}: {reason(error)}. {remedy}") from error
 
 
 def _write_blocks(file: IO[bytes], dtype: Any, blocks: Iterator[Ids]) -> tuple[int, str]:
-    """How many ids were written, and their sum."""
+    """Write ids -> their number and SHA-256."""
     digest, count = hashlib.sha256(), 0
     for block in blocks:
         data = np.ascontiguousarray(block, dtype).data

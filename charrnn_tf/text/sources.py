@@ -1,10 +1,8 @@
-"""What a user names -> one text, read in blocks as often as wanted.
+"""Reads the files that a user names as one text, in blocks, as often as needed.
 
-A name is a file, a folder (all files in it, in the order of their paths), a glob, `-` for standard input, or none at all for
-the built-in corpus. Files that end in .gz, .bz2 or .xz are unpacked while they are read.
+A name is a file, a folder (all its files, ordered by path), a glob, or `-` for standard input; no name at all means the
+built-in corpus. Files that end in .gz, .bz2 or .xz are decompressed while they are read.
 """
-
-from __future__ import annotations
 
 import bz2
 import codecs
@@ -15,62 +13,53 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from ..errors import ConfigError, TextError, reason
 from ..files import open_file
 from ..settings.schema import whole_number
 
-BLOCK_BYTES = 1 << 18  # so much stays in a core's own cache from one pass over it to the next
+BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
 STANDARD_INPUT = "-"
-IN_MEMORY = 1 << 26  # bytes of standard input that are kept in memory; what is longer goes to a temporary file
-MOST_PACKED = 16  # bytes of text that a byte of a packed file stands for
-UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-BROKEN = (EOFError, zlib.error, lzma.LZMAError)  # what unpacking raises, beside an OSError without a number
+IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one goes to a temporary file
+MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
+DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # raised while decompressing, besides an OSError without a number
 
 
+@dataclass(eq=False)
 class Text:
-    """Files read as one text; a context, at whose end what was kept of standard input goes.
+    """Files read as one text; a context manager, which closes its copy of standard input at the end.
 
-    names: what a user names; none is the built-in corpus.
-    separator: what stands between two files; None is a newline after those that don't end with one.
-    limit_chars: read only so many characters.
-    as_bytes: take each byte for a character, of those from U+0000 to U+00FF, instead of decoding UTF-8.
-
-    Raises TextError for a name that stands for no file, and ConfigError for standard input named twice.
+    Raises TextError for a name that matches no file, and ConfigError if standard input is named twice.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str] = (),
-        *,
-        separator: str | None = None,
-        limit_chars: int | None = None,
-        as_bytes: bool = False,
-    ) -> None:
-        self.names = tuple(names)
-        self.separator = separator
-        self.limit_chars = limit_chars
-        self.as_bytes = as_bytes
-        if limit_chars is not None:
-            whole_number("limit_chars", limit_chars, least=1)
+    names: tuple[str, ...] = ()  # as the user gives them; none: the built-in corpus
+    separator: str | None = None  # put between two files; None: a newline after files that lack one
+    limit_chars: int | None = None  # length to read
+    as_bytes: bool = False  # read each byte as a character, U+0000 to U+00FF, instead of decoding UTF-8
+
+    def __post_init__(self) -> None:
+        if self.limit_chars is not None:
+            whole_number("limit_chars", self.limit_chars, least=1)
         if any("\ud800" <= character <= "\udfff" for character in self.separator or ""):
-            raise ConfigError(f"separator must be UTF-8, got {self.separator!r}")
+            raise ConfigError(f"`separator` must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
             raise ConfigError("standard input (-) can be read only once; name it once")
         self.files = tuple(file for name in self.names for file in _expand(name))
         self._standard_input: IO[bytes] | None = None
 
-    def __enter__(self) -> Text:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._standard_input:
-            with suppress(OSError):  # a full disk, which writing has told
+            with suppress(OSError):  # a full disk, which was reported when writing
                 self._standard_input.close()
             self._standard_input = None
 
@@ -81,35 +70,35 @@ class Text:
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Where the files are: absolute, or `-`."""
+        """Absolute paths of the files; `-` for standard input."""
         return tuple(file if file == STANDARD_INPUT else os.path.realpath(file) for file in self.files)
 
     @property
-    def can_be_kept(self) -> bool:
-        """Whether it consists of files, which can be known again by their paths, sizes and times of change."""
+    def cacheable(self) -> bool:
+        """Whether the text is only files, whose paths, sizes and modification times identify their content."""
         return bool(self.files) and STANDARD_INPUT not in self.files
 
     @cached_property
     def status(self) -> list[tuple[int, int]]:
-        """Size and time of change of each file; zeros where it can't be asked, which reading tells."""
+        """Size and modification time of each file; zeros if unavailable, which is an error when the file is read."""
         return [_status(file) for file in self.files]
 
     @property
     def size(self) -> int:
-        """Bytes of text, of packed files a guess that is rather too high."""
+        """Bytes of text; for compressed files an upper estimate."""
         sizes = zip(self.files, self.status, strict=True)
-        return sum(size * (MOST_PACKED if _unpack(file) else 1) for file, (size, _) in sizes)
+        return sum(size * (MOST_COMPRESSED if _decompressor(file) else 1) for file, (size, _) in sizes)
 
     def bytes_of(self, block: str) -> bytes:
         """The bytes that a block was read from."""
         return block.encode("latin-1" if self.as_bytes else "utf-8")
 
     def blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
-        """The text in pieces, cut at `limit_chars`; `progress` is told how many bytes of the files have been read."""
+        """The text in blocks, up to `limit_chars`; `progress` receives the number of file bytes read so far."""
         return (block for _, block in self.numbered_blocks(progress))
 
     def numbered_blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int | None, str]]:
-        """The pieces with the number of the file that each is from; None for what stands between files.
+        """The blocks, each with the index of its file; None for a separator and for the built-in corpus.
 
         Raises TextError naming the file that can't be read.
         """
@@ -126,32 +115,32 @@ class Text:
             text = built_in_text()
             yield None, text.encode().decode("latin-1") if self.as_bytes else text
             return
-        last: str | None = None  # character of what was read
-        before = 0  # bytes of the files read to their end
+        last: str | None = None  # character read
+        before = 0  # bytes of the previous files
         for number, file in enumerate(self.files):
             with self._open(file) as (stream, raw):
-                decode = _as_characters(stream) if self.as_bytes else _decode(stream, _shown(file))
-                begins = True
-                for block in _errors(file, decode):
-                    if begins and last is not None and (between := self._between(last)):
+                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, _shown(file))
+                first = True
+                for block in _named_errors(file, blocks):
+                    if first and last is not None and (between := self._between(last)):
                         yield None, between
                     yield number, block
-                    begins, last = False, block[-1]
+                    first, last = False, block[-1]
                     progress(before + raw.tell())
                 before += raw.tell()
 
     def _between(self, last: str) -> str:
-        """What stands between a file that ends with this character and the next."""
+        """The separator after a file that ends with this character."""
         if self.separator is None:
             return "" if last == "\n" else "\n"
         return self.separator.encode().decode("latin-1") if self.as_bytes else self.separator
 
     @contextmanager
     def _open(self, file: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """What a file's bytes are read from, unpacked, and the file itself, which tells how far it is read."""
+        """Open a file: a stream of its decompressed bytes, and the file itself, whose position measures progress."""
         if file == STANDARD_INPUT:
             if self._standard_input is None:  # kept, since it can be read only once
-                self._standard_input = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (open as long as the text)
+                self._standard_input = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (closed with the text)
                 self._copy_standard_input(self._standard_input)
             self._standard_input.seek(0)
             yield self._standard_input, self._standard_input
@@ -161,12 +150,12 @@ class Text:
         except OSError as error:
             raise _cannot_read(file, error) from error
         with raw:
-            unpack = _unpack(file)
-            with unpack(raw) if unpack else nullcontext(raw) as stream:
+            decompress = _decompressor(file)
+            with decompress(raw) if decompress else nullcontext(raw) as stream:
                 yield stream, raw
 
     def _copy_standard_input(self, copy: IO[bytes]) -> None:
-        """As much of it as `limit_chars` characters can have, and a byte order mark before them."""
+        """Copy enough of it for `limit_chars` characters and a byte order mark."""
         left = sys.maxsize if self.limit_chars is None else 4 * self.limit_chars + len(codecs.BOM_UTF8)
         try:
             while block := _read_standard_input(min(BLOCK_BYTES, left)):
@@ -189,8 +178,8 @@ def _read_standard_input(size: int) -> bytes:
         raise _cannot_read(STANDARD_INPUT, error) from error
 
 
-def _unpack(file: str) -> Callable[[Any], Any] | None:
-    return UNPACK.get(Path(file).suffix.lower())
+def _decompressor(file: str) -> Callable[[Any], Any] | None:
+    return DECOMPRESS.get(Path(file).suffix.lower())
 
 
 def _status(file: str) -> tuple[int, int]:
@@ -209,14 +198,14 @@ def _cannot_read(file: str, error: OSError) -> TextError:
     return TextError(f"can't read {_shown(file)}: {reason(error)}")
 
 
-def _errors(file: str, blocks: Iterator[str]) -> Iterator[str]:
-    """The blocks; what reading and unpacking raise becomes a TextError that names the file."""
+def _named_errors(file: str, blocks: Iterator[str]) -> Iterator[str]:
+    """Yield the blocks; an error while reading or decompressing becomes a TextError that names the file."""
     try:
         yield from blocks
-    except (OSError, *BROKEN) as error:
+    except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise _cannot_read(file, error) from error
-        raise TextError(f"{_shown(file)} is damaged or not what its name says: {error}") from error
+        raise TextError(f"{_shown(file)} is damaged or not of the format in its name: {error}") from error
 
 
 def _expand(name: str) -> list[str]:
@@ -224,7 +213,7 @@ def _expand(name: str) -> list[str]:
     if name == STANDARD_INPUT:
         return [name]
     if "\0" in name:
-        raise TextError(f"can't read {name!r}: no file's name holds a NUL")
+        raise TextError(f"can't read {name!r}: it contains a NUL character, which file names can't")
     if os.path.isdir(name):
         found = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
         files = sorted(file for file in found if not _hidden(os.path.relpath(file, name)) and os.path.isfile(file))
@@ -234,7 +223,7 @@ def _expand(name: str) -> list[str]:
     if any(sign in name for sign in "*?[") and not os.path.lexists(name):
         files = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
         if not files:
-            raise TextError(f"can't read {name!r}: no file has such a name")
+            raise TextError(f"can't read {name!r}: no file matches")
         return files
     return [name]
 
@@ -244,17 +233,19 @@ def _hidden(path: str) -> bool:
 
 
 def _as_characters(file: IO[bytes]) -> Iterator[str]:
-    """Blocks of a file's bytes, each byte a character."""
-    return (data.decode("latin-1") for data in _reads(file) if data)
+    """Blocks of a file's bytes, each byte as a character."""
+    while data := file.read(BLOCK_BYTES):
+        yield data.decode("latin-1")
 
 
 def _decode(file: IO[bytes], name: str) -> Iterator[str]:
-    """Blocks of a UTF-8 file's text, none of them empty; a byte order mark at the start is left out."""
+    """Blocks of a UTF-8 file's text, none empty; a byte order mark at the start is dropped."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0  # of the decoder's next undecoded byte
+    offset = 0  # of the next byte to read
     first = True
-    for data in _reads(file):
-        held = len(decoder.getstate()[0])
+    while True:
+        data = file.read(BLOCK_BYTES)
+        pending = len(decoder.getstate()[0])
         try:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
@@ -262,27 +253,22 @@ def _decode(file: IO[bytes], name: str) -> Iterator[str]:
             guess = "UTF-16" if offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
             advice = f"Convert it first, for example with: iconv -f {guess} -t UTF-8"
             if guess == "LATIN1" and (b"\0" in data or data.startswith(b"%PDF")):
-                advice = "It seems to be no plain text: save its text as a file of its own first"
+                advice = "It does not seem to be plain text: save its text as a file of its own first"
             raise TextError(
-                f"{name} is not UTF-8: byte {offset - held + error.start} is 0x{bad:02X}. {advice}, or learn its bytes with "
-                "--vocabulary bytes"
+                f"{name} is not UTF-8: byte {offset - pending + error.start} is 0x{bad:02X}. {advice}, or learn its bytes "
+                "with `vocabulary` bytes"
             ) from None
         offset += len(data)
         if first and block:
             block, first = block.removeprefix("\ufeff"), False
         if block:
             yield block
-
-
-def _reads(file: IO[bytes]) -> Iterator[bytes]:
-    """The file's bytes in blocks, then one empty block that ends it."""
-    while data := file.read(BLOCK_BYTES):
-        yield data
-    yield b""
+        if not data:
+            return
 
 
 def built_in_text() -> str:
-    """English that every Python holds: `pydoc_data.topics`, each paragraph once, ruled tables left out."""
+    """Python's own help text, `pydoc_data.topics`: each paragraph once, without ruled tables."""
     from pydoc_data.topics import topics  # a megabyte that only this function needs
 
     seen: dict[str, None] = {}

@@ -1,12 +1,11 @@
 """Characters and their ids."""
 
-from __future__ import annotations
-
 import codecs
 import string
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +13,17 @@ import numpy.typing as npt
 from ..errors import ConfigError, TextError, describe_character
 from ..settings.schema import UNKNOWN
 
-NO_ID = 255  # in a table of bytes
+NO_ID = 255  # entry for unknown bytes in a table of 256 ids
 Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the vocabulary
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
-    """The text's code points, [characters]; lone surrogates keep their numbers."""
+    """The text's code points, [characters], lone surrogates included."""
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
 
 
-def _one_byte_each(text: str) -> bytes | None:
-    """The text's code points as bytes, where all are below 256."""
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return None
-
-
 class Vocabulary:
-    """The characters a model knows; the id of each is its place.
+    """The characters that a model knows; an id is a position among them.
 
     >>> vocabulary = Vocabulary.from_text("hello")
     >>> vocabulary.characters
@@ -46,15 +37,15 @@ class Vocabulary:
         if not self.characters:
             raise TextError("a vocabulary needs at least one character")
         if len(set(self.characters)) != len(self.characters):
-            raise ConfigError("a vocabulary holds every character once, but some are repeated")
+            raise ConfigError("a vocabulary must contain every character once, but some are repeated")
 
     @classmethod
-    def from_text(cls, text: str) -> Vocabulary:
+    def from_text(cls, text: str) -> Self:
         """The text's distinct characters in code-point order."""
         return cls(sorted(set(text)))
 
     @classmethod
-    def printable(cls) -> Vocabulary:
+    def printable(cls) -> Self:
         """`string.printable`: 100 ASCII characters, in Python's order."""
         return cls(string.printable)
 
@@ -82,29 +73,32 @@ class Vocabulary:
 
     @cached_property
     def _id_of_code_point(self) -> npt.NDArray[np.int32]:
-        table = np.full(int(self.code_points.max()) + 2, -1, dtype=np.int32)  # the last place stands for all above
+        table = np.full(int(self.code_points.max()) + 2, -1, dtype=np.int32)  # the last entry serves all above
         table[self.code_points] = np.arange(len(self), dtype=np.int32)
         return table
 
     @cached_property
     def _id_of_byte(self) -> bytes:
-        """The id of each of the first 256 characters, for `bytes.translate`; NO_ID where there is none."""
+        """The id of each of the first 256 code points, for `bytes.translate`; NO_ID for unknown ones."""
         ids = np.take(self._id_of_code_point, range(256), mode="clip")
         return np.where(ids < 0, NO_ID, ids).astype(np.uint8).tobytes()
 
     def encode(self, text: str, unknown: str = "error") -> Ids:
         """The ids of the text's characters, [characters], in the smallest type that fits.
 
-        unknown: "error" raises TextError for characters outside the vocabulary, "skip" leaves them out.
+        unknown: "error" raises TextError for characters outside the vocabulary, "skip" drops them.
         """
         return self.encode_characters(text, unknown)
 
     def encode_characters(self, text: str, unknown: str = "error") -> Ids:
-        """`encode`, of a text that holds the vocabulary's own characters: of bytes those from U+0000 to U+00FF."""
+        """Like `encode`, except that a byte vocabulary takes each byte as a character, U+0000 to U+00FF."""
         if unknown not in UNKNOWN:
-            raise ConfigError(f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
-        data = _one_byte_each(text) if len(self) <= NO_ID else None
-        if data is not None:  # the same, several times as fast
+            raise ConfigError(f"`unknown` must be one of {', '.join(UNKNOWN)}, got {unknown!r}")
+        data = None
+        if len(self) <= NO_ID:
+            with suppress(UnicodeEncodeError):
+                data = text.encode("latin-1")
+        if data is not None:  # gives the same ids several times as fast
             ids = np.frombuffer(data.translate(self._id_of_byte), np.uint8)
             known = ids != NO_ID
         else:
@@ -116,21 +110,21 @@ class Vocabulary:
             strangers = [chr(point) for point in np.unique(code_points(text)[~known])]
             shown = ", ".join(describe_character(c) for c in strangers[:5])
             more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-            raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use --unknown skip.")
+            raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use `unknown` skip.")
         return ids[known].astype(self.dtype)
 
     def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
-        """The text of an array of ids. errors: what becomes of bytes that are no UTF-8, as in `bytes.decode`."""
+        """The text of an array of ids. errors: handling of bytes that are not UTF-8, as in `bytes.decode`."""
         points = self.code_points[_checked_ids(ids, len(self))]
         return points.astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
 
     def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
-        """A function from the ids of a text's next part to their characters; with no ids, what was held back to the end."""
+        """A function that decodes a text part by part; called without ids at the end, it returns what it held back."""
         return self.decode
 
 
 class ByteVocabulary(Vocabulary):
-    """All 256 bytes; what is read and written is UTF-8 where it can be.
+    """All 256 bytes; text is encoded and decoded as UTF-8.
 
     >>> vocabulary = ByteVocabulary()
     >>> vocabulary.encode("é")
@@ -138,8 +132,7 @@ class ByteVocabulary(Vocabulary):
     >>> vocabulary.decode([195, 169, 195])
     'é\ufffd'
 
-    Bytes that are no UTF-8 are, where they must not be lost, characters from U+DC80 to U+DCFF, as Python's "surrogateescape"
-    has it.
+    To preserve bytes that are not UTF-8, decode with the error handler "surrogateescape", which `encode` reverses.
     """
 
     def __init__(self) -> None:
@@ -149,7 +142,7 @@ class ByteVocabulary(Vocabulary):
         return "ByteVocabulary()"
 
     def encode(self, text: str, unknown: str = "error") -> Ids:
-        """The bytes of a text as UTF-8, [bytes]."""
+        """The UTF-8 bytes of a text, [bytes]."""
         return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
 
     def encode_characters(self, text: str, unknown: str = "error") -> Ids:
@@ -157,11 +150,11 @@ class ByteVocabulary(Vocabulary):
         return np.frombuffer(text.encode("latin-1"), np.uint8)
 
     def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
-        """The text of bytes. errors: what becomes of those that are no UTF-8, as in `bytes.decode`."""
+        """The text of an array of bytes. errors: handling of bytes that are not UTF-8, as in `bytes.decode`."""
         return _checked_ids(ids, len(self)).astype(np.uint8).tobytes().decode("utf-8", errors)
 
     def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
-        """A function from the next bytes to their text, which holds back what may be the beginning of a character."""
+        """A function that decodes bytes part by part and holds back those that may begin a character."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors)
 
         def decode(ids: npt.ArrayLike) -> str:

@@ -1,13 +1,12 @@
 """Cuts ids into parallel streams and windows for truncated backpropagation through time.
 
-The position in the text is a function of the step alone, so resuming needs no saved position.
+The position in the text follows from the step alone, so resuming needs no saved position.
 """
-
-from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from .vocabulary import Ids
 
 @dataclass(frozen=True)
 class Streams:
-    """Parts of a text that are read in parallel, a window of `num_steps` characters at a time."""
+    """Parts of a text that are read in parallel, in windows of `num_steps` characters."""
 
     ids: Ids
     starts: npt.NDArray[np.int64]  # index of each stream's first character, [B]
@@ -27,10 +26,10 @@ class Streams:
     num_steps: int  # T
 
     @classmethod
-    def cut(cls, ids: Ids, batch_size: int, num_steps: int) -> Streams:
-        """Cut ids into `batch_size` streams of equal length, a multiple of `num_steps`; a rest at the end is not used.
+    def cut(cls, ids: Ids, batch_size: int, num_steps: int) -> Self:
+        """Cut ids into `batch_size` streams of equal length, a multiple of `num_steps`; a remainder is not used.
 
-        Raises TextError where the text is too short for one window of every stream.
+        Raises TextError if the text is too short for one window of every stream.
         """
         whole_number("batch_size", batch_size, least=1)
         whole_number("num_steps", num_steps, least=1)
@@ -48,41 +47,37 @@ class Streams:
         return -(-self.length // self.num_steps)
 
     def read(self, step: int, count: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
-        """The windows of `count` steps from `step` on, [count, B, T + 1], or those of some streams.
+        """The windows of `count` steps from `step` on, [count, B, T + 1]. rows: only these streams.
 
-        Steps are counted from the beginning of the run, over all epochs.
+        Steps are counted from the start of the run, over all epochs.
         """
-        starts = self.starts[rows]
-        out = np.empty((count, len(starts), self.num_steps + 1), dtype=np.int32)
+        out = np.empty((count, len(self.starts[rows]), self.num_steps + 1), dtype=np.int32)
         for n in range(count):
-            self._copy(out[n], starts + (step + n) % self.steps_per_epoch * self.num_steps)
-        _release(self.ids)
+            out[n] = self.window((step + n) % self.steps_per_epoch * self.num_steps, self.num_steps, rows)
         return out
 
-    def window(self, begin: int, size: int) -> npt.NDArray[np.int32]:
-        """One window of every stream from its character `begin` on, [B, size + 1].
+    def window(self, begin: int, size: int, rows: slice = slice(None)) -> npt.NDArray[np.int32]:
+        """A window of each stream, of `size` characters from `begin` on and the next character, [B, size + 1].
 
-        The last column is the next character after the window: the last target, and the first input of the next window.
+        The next character is the last target, and the first input of the next window.
         """
-        out = np.empty((len(self.starts), size + 1), dtype=np.int32)
-        self._copy(out, self.starts + begin)
+        starts = self.starts[rows] + begin
+        out = np.empty((len(starts), size + 1), dtype=np.int32)
+        for row, start in zip(out, starts, strict=True):
+            row[:] = self.ids[start : start + size + 1]
         _release(self.ids)
         return out
-
-    def _copy(self, out: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> None:
-        for row, start in zip(out, starts, strict=True):
-            row[:] = self.ids[start : start + len(row)]
 
 
 def _release(ids: Ids) -> None:
-    """Drop the pages of a mapped file that were read, which would otherwise count as memory of this process."""
+    """Release the pages read from a memory-mapped file, which otherwise count as memory of this process."""
     mapped = getattr(ids, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def hold_out(ids: Ids, training_characters: int) -> tuple[Ids, Ids]:
-    """The part to train on, and the part of the rest that validations read. Raises TextError for a rest of 1 character."""
+    """The ids to train on, and the ids that validations read. Raises TextError if only one is left for validations."""
     validation = ids[training_characters:][:VALIDATION_LIMIT]
     if len(validation) == 1:
         raise TextError("the validation part is a single character. Use a longer text, or `validation_fraction` 0.")
@@ -92,7 +87,7 @@ def hold_out(ids: Ids, training_characters: int) -> tuple[Ids, Ids]:
 def windows(ids: Ids, batch_size: int, num_steps: int) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
     """One epoch of (inputs, targets), each [batch_size, num_steps]; targets are the inputs shifted by one character.
 
-    Raises TextError where the text is too short for one window of every stream.
+    Raises TextError if the text is too short for one window of every stream.
     """
     streams = Streams.cut(ids, batch_size, num_steps)
     for step in range(streams.steps_per_epoch):

@@ -1,6 +1,4 @@
-"""What is due at which step of a run, and how long its parts take."""
-
-from __future__ import annotations
+"""Schedules the events of a run by step, and measures its pace to end within `max_seconds`."""
 
 import math
 import time
@@ -19,7 +17,7 @@ SAVE_SECONDS = 60.0  # between two saves without `save_every`
 
 @dataclass(frozen=True)
 class Calendar:
-    """Events of a run by step: validations, rows, samples, saves and the end. Settings must be resolved."""
+    """Decides at which steps validations, rows, samples, saves and the end are due. Settings must be resolved."""
 
     config: TrainConfig
     steps_per_epoch: int
@@ -31,7 +29,7 @@ class Calendar:
         return self.config.most_steps(self.steps_per_epoch)
 
     def every(self, interval: int | str | None, step: int) -> bool:
-        """Whether a step is a multiple of an interval, which may be an epoch."""
+        """Whether a step is a multiple of an interval, a number of steps or "epoch"."""
         length = self.steps_per_epoch if interval == EPOCH else interval
         return isinstance(length, int) and step % length == 0
 
@@ -53,17 +51,14 @@ class Calendar:
         return self.total_steps is not None and step >= self.total_steps
 
     def steps_to_event(self, step: int) -> int:
-        """Steps until the next one at which something else than training is due."""
+        """Steps until the next event."""
         config = self.config
         intervals = [config.log_every, self.steps_per_epoch, config.validate_every, config.save_every, config.sample_every]
         ends = [interval - step % interval for interval in intervals if isinstance(interval, int)]
         return min(ends + ([self.total_steps - step] if self.total_steps else []))
 
     def patience_used(self, step: int, best_step: int | None) -> bool:
-        """Whether none of the latest `patience` validations improved on the best.
-
-        Validations off the regular interval (at the end of a budget) do not count.
-        """
+        """Whether `patience` validations at the regular interval have followed the best one."""
         interval, patience = self.config.validate_every, self.config.patience
         return bool(patience and interval and best_step is not None and step // interval - best_step // interval >= patience)
 
@@ -74,14 +69,14 @@ def steps_per_call(config: TrainConfig) -> int:
 
 
 class Pace:
-    """Measures the parts of a run as they happen."""
+    """Measures how long training steps, validations, saves and samples take."""
 
     def __init__(self, config: TrainConfig, validation_characters: int, shows_samples: bool = False) -> None:
         self._chars_per_step = config.batch_size * config.num_steps
         self._validation_steps = validation_characters / self._chars_per_step
         self._most_steps = steps_per_call(config)
         self._step_seconds = 0.0  # in the latest call; 0: none yet
-        self._fastest = [math.inf, math.inf]  # seconds per step of the two fastest calls: the machine may stall in any one
+        self._fastest = [math.inf, math.inf]  # seconds per step of the two fastest calls; others may have stalled
         self._row_steps, self._row_seconds = 0, 0.0
         self._ending = {"saving": 0.5, "sampling": SAMPLING_SECONDS if shows_samples else 0.0}  # seconds by part
 
@@ -101,7 +96,7 @@ class Pace:
         return sum(({"validating": guess} | self._ending).values()) + LEAVING_SECONDS
 
     def steps(self, seconds_left: float) -> int:
-        """Number of steps for the next call: few enough to answer a signal, and to end in time."""
+        """Number of steps for the next call: few enough to react to signals and to end in time."""
         if not self._step_seconds:
             return 1
         return max(1, min(self._most_steps, int(min(CALL_SECONDS, seconds_left) / self._step_seconds)))
@@ -119,7 +114,7 @@ class Pace:
 
     @contextmanager
     def ending(self, part: str) -> Iterator[None]:
-        """Time a part that a run also ends with: "validating", "saving", or "sampling" (all samples of a step)."""
+        """Time a part that also ends a run: "validating", "saving", or "sampling" (all samples of a step)."""
         begin = time.perf_counter()
         yield
         self._ending[part] = time.perf_counter() - begin

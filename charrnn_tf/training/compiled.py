@@ -1,7 +1,5 @@
 """Many training steps in one compiled call; a step's result does not depend on how many steps a call has."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +22,7 @@ TrainSteps = Callable[[npt.NDArray[np.int32], float], None]
 
 
 def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig, steps_per_epoch: int) -> TrainSteps:
-    """Compile the loop over steps: a function of windows [n, B, T + 1] and the fraction used of max_seconds.
+    """Compile the loop over steps: a function of windows [n, B, T + 1] and the used fraction of `max_seconds`.
 
     It makes one update for each window, and returns early once `MOST_SKIPPED` steps in a row were skipped. n is at most
     `budget.steps_per_call`. XLA compiles for a single shape, so for it the windows are padded to that many.
@@ -33,7 +31,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     rows = replicas.rows(config.batch_size)
 
     def one_step(window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor, Tensor]:
-        """`train_step` of this process's replicas, each with its part of the window."""
+        """Run `train_step` on this process's replicas, each with its part of the window."""
 
         def one_replica(n: int, window: Tensor, state: list[State]) -> Any:
             window, state = tf.nest.map_structure(lambda whole: shard(whole, n, replicas.here), (window, state))

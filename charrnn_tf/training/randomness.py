@@ -4,8 +4,6 @@ State resets are drawn for the whole batch, so they don't depend on the number o
 for each shard.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -18,7 +16,7 @@ from ..settings.schema import TrainConfig
 def zero_states(
     config: TrainConfig, steps_per_epoch: int, step: Tensor, state: list[State], rows: slice = slice(None)
 ) -> list[State]:
-    """The states before a step's window: all zero at an epoch's start, each stream's zero with chance `state_reset`.
+    """The states before a step's window: zero at an epoch's start, and otherwise per stream with chance `state_reset`.
 
     rows: streams of the whole batch that the states belong to.
     """
@@ -40,10 +38,9 @@ def drop_weights(config: TrainConfig, step: Tensor, kernels: Sequence[Tensor]) -
 
     Merity, Keskar and Socher, "Regularizing and Optimizing LSTM Language Models", arXiv 1708.02182.
     """
-    seeds = [seed_of(config, step, f"weights of layer {n}") for n in range(len(kernels))]
     return [
-        kernel * dropout_mask(tf.shape(kernel), config.weight_dropout, seed)
-        for kernel, seed in zip(kernels, seeds, strict=True)
+        kernel * dropout_mask(tf.shape(kernel), config.weight_dropout, seed_of(config, step, f"weights of layer {n}"))
+        for n, kernel in enumerate(kernels)
     ]
 
 

@@ -1,11 +1,8 @@
-"""One replica of a model, and the interface that several share; `distributed.strategies` has those.
+"""The interface to one or several replicas of a model; `distributed.strategies` implements several.
 
-Each replica reads its own streams of the whole batch, keeps their states, and has its own weights and optimizer. Gradients
-are summed over all replicas before they are clipped, so all make the same update and the weights stay equal. The chief
-decides what all processes must do alike.
+Each replica reads its own streams of the batch, keeps their states, and has its own weights and optimizer. Gradients are
+summed over all replicas before they are clipped, so all make the same update and the weights stay equal.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,21 +13,21 @@ import tensorflow as tf
 from ..errors import ConfigError
 from ..network.products import Tensor
 
-# Errors that TensorFlow's operations end with when a worker is lost
+# Errors of TensorFlow's operations when a worker is lost
 LOST = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError,
     tf.errors.FailedPreconditionError, tf.errors.InternalError, tf.errors.UnknownError,
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """What all processes of a run do next. The chief decides, except that any process can ask to stop."""
+    """Next actions of all processes of a run. The chief decides, except that any process can request a stop."""
 
     stop: bool = False  # save and return
     end: bool = False  # the budget is used up, or patience has run out
     save: bool = False
-    improved: bool = False  # the last validation was the best
+    improved: bool = False  # the latest validation loss is the lowest
     loss: float = 0.0  # of a validation, nats per character
     steps: int = 0  # of the next compiled call
     time_fraction: float = 0.0  # used of max_seconds
@@ -38,11 +35,11 @@ class Plan:
 
 
 class Replicas:
-    """A single replica; base class of several."""
+    """A single replica; base class for several."""
 
     alone = True
     count = 1  # over all processes
-    first = 0  # number of this process's first replica
+    first = 0  # index of this process's first replica among all
     is_chief = True
     devices: Sequence[str] = ("",)  # of this process's replicas
 
@@ -57,7 +54,7 @@ class Replicas:
         return slice(self.first * each, (self.first + self.here) * each)
 
     def shards(self, whole: int | None) -> int:
-        """Shards of each replica, given those of the whole batch."""
+        """Number of shards per replica, from that of the whole batch."""
         return max((whole or 1) // self.count, 1)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -73,17 +70,17 @@ class Replicas:
         return slices
 
     def agree(self, plan: Plan) -> Plan:
-        """The chief's plan, with `stop` set if any process set it: the same in all processes."""
+        """The chief's plan, with `stop` set if any process set it; equal in all processes."""
         return plan
 
     def complete(self, whole: tf.Variable) -> None:
-        """Fill in the rows of other processes: [batch_size, ...], of which each process holds its own."""
+        """Fill in a variable [batch_size, ...] the rows that other processes hold."""
 
 
 ALONE = Replicas()
 
 
 def check_share(batch_size: int, replicas: int) -> None:
-    """Raise ConfigError for a batch that the replicas can't share evenly."""
+    """Raise ConfigError if the batch does not split evenly over the replicas."""
     if batch_size % replicas:
         raise ConfigError(f"`batch_size` {batch_size} must be a multiple of the number of replicas, {replicas}")

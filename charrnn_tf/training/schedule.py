@@ -1,7 +1,5 @@
 """The learning rate of each step."""
 
-from __future__ import annotations
-
 import math
 
 import tensorflow as tf
@@ -13,8 +11,7 @@ from ..settings.schema import LARGEST_RATE, TrainConfig
 def learning_rate(config: TrainConfig, steps_per_epoch: int, step: Tensor, time_fraction: Tensor) -> Tensor:
     """The learning rate of a step (counted from 0), float32.
 
-    A cosine schedule's progress is the largest of the fractions used of the given budgets; `time_fraction` is that of
-    max_seconds.
+    A cosine schedule's progress is the largest used fraction of the given budgets; `time_fraction` is that of `max_seconds`.
     """
     step = tf.cast(step, tf.float64)
     rate = tf.constant(config.learning_rate, tf.float64)

@@ -1,7 +1,5 @@
 """The variables of a run: weights, optimizer, recurrent state and counters, under the names that checkpoints use."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -18,7 +16,7 @@ COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
 
 
 class RunState:
-    """Everything that a step reads and writes, each in a variable that checkpoints save."""
+    """Everything that a step reads and writes, as variables; checkpoints save them."""
 
     def __init__(self, model_config: ModelConfig, config: TrainConfig, replicas: Replicas = ALONE) -> None:
         self.replicas = replicas
@@ -53,7 +51,7 @@ class RunState:
                     variable.assign(value)
 
     def mean_loss(self) -> float | None:
-        """Mean loss since the last row, of the steps that were not skipped."""
+        """Mean loss of the steps since the last row, skipped ones excluded; None if all were skipped."""
         made = int(self.loss_steps) - int(self.skipped)
         return float(self.loss_sum) / made if made else None
 
@@ -74,7 +72,7 @@ class RunState:
 
 
 def choose_engine(config: TrainConfig) -> Engine:
-    """cuDNN on a GPU; otherwise the asked precision, as far as the CPU supports it."""
+    """cuDNN on a GPU; otherwise `precision`, but float32 on a CPU without bfloat16 instructions."""
     if gpus():
         return Engine.CUDNN
     return Engine.BFLOAT16 if config.precision == "bfloat16" and has_bfloat16() else Engine.FLOAT32
@@ -98,7 +96,7 @@ class Adam(keras.optimizers.Adam):
 
 
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """The optimizer by its name; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
+    """The optimizer named in the settings; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
 
     `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply.
     """

@@ -1,7 +1,5 @@
 """One training step: the loss of a window, its gradients, clipping by their global norm, one update of the weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -21,13 +19,15 @@ def train_step(
 ) -> tuple[Tensor, list[State], Tensor, Tensor]:
     """Make one update from one window: ids [B, T + 1], states -> loss, states after, whether it was made, gradient norm.
 
-    n: number of this process's replica whose part of the batch the window is; loss and gradients are those of the whole
-    batch. A step whose loss or gradient is not finite, or too large for the learning rate, is skipped: weights, optimizer
-    and states stay as they were.
+    n: number, within this process, of the replica that reads the window; loss and gradients are those of the whole batch.
+    A step whose loss or gradient is not finite, or too large for the learning rate, is skipped: weights, optimizer and
+    states stay as they were.
     """
     (model, optimizer), replicas = run.copies[n], run.replicas
-    numbers = _shard_numbers(config, replicas, n)
+    shards = replicas.shards(config.shards)
+    first = (replicas.first + n) * shards
     with tf.GradientTape() as tape:
+        numbers = range(first, first + shards)
         loss, after = window_loss(model, config, dropout, run.step, window, state, run.engine, numbers)
         loss /= replicas.count
     variables = [variable.value for variable in model.trainable_variables]
@@ -59,14 +59,13 @@ def window_loss(
 ) -> tuple[Tensor, list[State]]:
     """Mean loss of a window, nats per character: ids [B, T + 1], all but the first targets, and states -> loss, states.
 
-    The shards of the window are computed in parallel. dropout: rate on the layers' outputs. numbers: of the shards, where
-    the window is one replica's part of a batch with `config.shards` of them.
+    The shards of the window are computed in parallel. dropout: rate on the layers' outputs. numbers: those of the window's
+    shards within the whole batch; default: all `config.shards`.
     """
     numbers = numbers or range(config.shards or 1)
     kernels = None
     if config.weight_dropout:
-        own = [tf.convert_to_tensor(layer.cell.recurrent_kernel) for layer in recurrent_layers(model)]
-        kernels = drop_weights(config, step, own)
+        kernels = drop_weights(config, step, [layer.cell.recurrent_kernel.value for layer in recurrent_layers(model)])
     losses, after = [], []
     for n, number in enumerate(numbers):
         part, before = tf.nest.map_structure(lambda whole, n=n: shard(whole, n, len(numbers)), (window, state))
@@ -81,15 +80,8 @@ def window_loss(
     return tf.add_n(losses) / len(numbers), joined
 
 
-def _shard_numbers(config: TrainConfig, replicas: Replicas, n: int) -> range:
-    """Numbers of a replica's shards within the whole batch."""
-    each = replicas.shards(config.shards)
-    first = (replicas.first + n) * each
-    return range(first, first + each)
-
-
 def _sum_over_replicas(replicas: Replicas, loss: Tensor, gradients: list[Any]) -> tuple[Tensor, list[Any]]:
-    """Loss and gradients of the whole batch; an embedding's gradient stays rows (IndexedSlices)."""
+    """Loss and gradients of the whole batch; an embedding's gradient stays IndexedSlices."""
     dense = [gradient for gradient in gradients if not isinstance(gradient, tf.IndexedSlices)]
     loss, *dense = replicas.summed([loss, *dense])
     left = iter(dense)

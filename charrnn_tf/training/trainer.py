@@ -1,7 +1,5 @@
 """The training run: compiled steps, and between them validation, rows, checkpoints and samples, resumed exactly."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import time
@@ -19,7 +17,7 @@ from ..machine.startup import in_force
 from ..runs import checkpoint
 from ..runs.chart import losses_svg
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
-from ..runs.metrics import MetricsFile, Row
+from ..runs.metrics import Row
 from ..runs.record import Record
 from ..settings.merge import complete
 from ..settings.schema import ModelConfig, TrainConfig
@@ -27,7 +25,7 @@ from ..text.corpus import TextRecord
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
 from ..text.windows import Streams, hold_out
 from .budget import Calendar, Pace
-from .compiled import MOST_SKIPPED, TrainSteps, compile_steps
+from .compiled import MOST_SKIPPED, compile_steps
 from .replicas import ALONE, LOST, Plan, Replicas, check_share
 from .samples import Display, Samples
 from .state import RunState
@@ -86,7 +84,7 @@ class Trainer:
         self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
         self.replicas = replicas
         check_share(train_config.batch_size, replicas.count)
-        self.directory = self._open_directory(directory, train_config.keep, resume=resume, overwrite=overwrite)
+        self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
         before = self.directory.latest if resume else None
         record = self.directory.records[before] if before else None
         if record:
@@ -97,26 +95,23 @@ class Trainer:
         self.calendar = Calendar(self.config, self.streams.steps_per_epoch, len(self._validation) > 1)
         self.state = RunState(model_config, self.config, replicas)
         self._restore(before, record)
-        self._saved_step, self._saved_at = self.step, 0.0  # of the latest save, and of the latest regular one
         self.last_validation: float | None = None  # of this process
         self._stop = False
         self.stopped = False  # whether the run has ended because this process or another worker was asked to
         self._samples = Samples(model_config, self.config, vocabulary)
         self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
 
-    def _open_directory(self, path: str | Path, keep: int, **how: bool) -> RunDirectory:
+    def _open_directory(self, path: str | Path, keep: int, resume: bool, overwrite: bool) -> RunDirectory:
         """Open the run's folder; a problem in any process ends all."""
-        chief = self.replicas.is_chief
-        directory: RunDirectory | CharRNNError
+        chief, problem = self.replicas.is_chief, None
         try:
-            directory = RunDirectory(path, keep, **how) if chief else ReadOnlyDirectory(path, resume=how["resume"])
+            directory = RunDirectory(path, keep, resume, overwrite) if chief else ReadOnlyDirectory(path, resume)
         except CharRNNError as error:
-            directory = error
-        failed = self.replicas.agree(Plan(stop=isinstance(directory, CharRNNError))).stop
-        if isinstance(directory, CharRNNError):
-            raise directory
+            problem = error
+        failed = self.replicas.agree(Plan(stop=problem is not None)).stop
         if failed:
-            raise PeerError(f"{'another worker' if chief else 'the chief'} could not start; it says why")
+            other = "another worker" if chief else "the chief"
+            raise problem or PeerError(f"{other} could not start; its own error says why")
         return directory
 
     def _restore(self, path: Path | None, record: Record | None) -> None:
@@ -167,6 +162,11 @@ class Trainer:
         best = self.directory.best
         return self.calendar.patience_used(self.step, best.step if best else None)
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether the validation at this step was the last that patience allowed."""
+        return not int(self.state.loss_steps) and self.out_of_patience
+
     def _repr_html_(self) -> str | None:
         """Chart of the losses so far, for notebooks."""
         return losses_svg(self.directory.path)
@@ -187,58 +187,86 @@ class Trainer:
         except LOST as error:
             if self.replicas.count == self.replicas.here:
                 raise
-            chief = self.replicas.is_chief and self.directory.records
-            saved = f"The last checkpoint is {self.directory.latest.name}. " if chief else ""
+            saves = self.replicas.is_chief and self.directory.records
+            saved = f"The last checkpoint is {self.directory.latest.name}. " if saves else ""
             raise PeerError(
                 f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
                 "again with `resume`."
             ) from error
 
     def _run(self, display: Display | None) -> Iterator[Row]:
-        self._pace = Pace(self.config, len(self._validation), shows_samples=display is not None)
-        train_steps = compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
-        begun, self._saved_step, self._saved_at = self.step, self.step, time.monotonic()
-        ended = bool(begun) and (self._budget_used() or self.ended_early)
+        calendar, config = self.calendar, self.config
+        pace = Pace(config, len(self._validation), shows_samples=display is not None)
+        train_steps = compile_steps(self.state, self.model_config, config, self.steps_per_epoch)
+        begun = saved = self.step
+        saved_at = time.monotonic()  # of the latest regular save
+        ended = bool(begun) and (self._budget_used(pace) or self.ended_early)
         self.stopped = self.replicas.agree(Plan(stop=self._stop and not begun)).stop
         if self.stopped:
             return
         with self.directory.open(begun) as metrics:
             while True:
-                save = self.calendar.save(self.step, time.monotonic() - self._saved_at)
-                plan = self.replicas.agree(Plan(stop=self._stop, end=ended, save=save))
-                plan, row = self._log_and_validate(plan, metrics)
-                if row:
-                    yield row
-                    plan = self._judge(plan, row)
-                self._save_if_due(plan, row)
-                if display and self._sample_due(plan, begun):
-                    with self._pace.ending("sampling"):
+                plan = self._agree(end=ended, save=calendar.save(self.step, time.monotonic() - saved_at))
+                row = loss = None
+                if not plan.stop and self._row_due(plan.end):
+                    if calendar.validation(self.step, plan.end):
+                        loss = self._validate(pace)
+                        plan.stop = loss is None  # meanwhile; the resumed run validates and logs
+                    if not plan.stop:
+                        row = self._close_row(loss, pace)
+                        metrics.append(row)
+                        yield row
+                        improved, out_of_patience = self._judge(loss)
+                        plan = self._agree(end=plan.end or out_of_patience, save=plan.save, improved=improved)
+                regular = self.step > saved and (plan.stop or plan.save)
+                if regular or plan.improved or (plan.end and row):
+                    only_while_best = not (regular or plan.end or self.step == saved)
+                    with pace.ending("saving"):
+                        self._save(loss, only_while_best)
+                    saved, saved_at = self.step, time.monotonic() if regular else saved_at
+                if display and not plan.stop and self._sample_due(plan.end, begun):
+                    with pace.ending("sampling"):
                         for text in self._samples.write(self.model, self.step):
                             display.sample(self.step, text)
                 if plan.end or plan.stop:
-                    self.stopped = self.replicas.agree(Plan(stop=self._stop)).stop
+                    self.stopped = self._agree().stop
                     return
-                plan = self._next_call()
+                left = self._seconds_left(pace)
+                used = 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
+                plan = self._agree(steps=min(pace.steps(left), calendar.steps_to_event(self.step)), time_fraction=used)
                 if not plan.stop:
-                    self._train(train_steps, plan)
-                    ended = self._budget_used()
+                    windows = self.streams.read(self.step, plan.steps, self.replicas.rows(config.batch_size))
+                    with pace.training(plan.steps):
+                        train_steps(windows, plan.time_fraction)
+                        ended = self._budget_used(pace)
+                    self._check_losses()
                     if display:
-                        display.progress(self.step, self.state.mean_loss(), self._pace.chars_per_second)
+                        display.progress(self.step, self.state.mean_loss(), pace.chars_per_second)
 
-    def _next_call(self) -> Plan:
-        """How many steps to train before anything else is due or the time is up."""
-        left = self._seconds_left()
-        used = 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
-        steps = min(self._pace.steps(left), self.calendar.steps_to_event(self.step))
-        return self.replicas.agree(Plan(stop=self._stop, steps=steps, time_fraction=used))
+    def _agree(self, **own: Any) -> Plan:
+        """The plan of all workers, given this one's."""
+        return self.replicas.agree(Plan(stop=self._stop, **own))
 
-    def _train(self, train_steps: TrainSteps, plan: Plan) -> None:
-        """Train one compiled call. Raises DivergedError where many steps in a row were skipped."""
-        windows = self.streams.read(self.step, plan.steps, self.replicas.rows(self.config.batch_size))
-        with self._pace.training(plan.steps):
-            train_steps(windows, plan.time_fraction)
-            skipped = int(self.state.skipped_in_a_row)
-        if skipped >= MOST_SKIPPED:
+    def _row_due(self, end: bool) -> bool:
+        """Whether a row is due at this step and not written yet."""
+        return int(self.state.loss_steps) > 0 and self.calendar.row(self.step, end)
+
+    def _sample_due(self, end: bool, begun: int) -> bool:
+        """Whether samples are due: at their interval and at the end, but not at the end of a run already done when begun."""
+        return self.step > begun if end else self.step > 0 and self.calendar.every(self.config.sample_every, self.step)
+
+    def _seconds_left(self, pace: Pace) -> float:
+        """Time left for training steps within `max_seconds`."""
+        if self.config.max_seconds is None:
+            return math.inf
+        return self.config.max_seconds - pace.seconds_to_finish - self.seconds
+
+    def _budget_used(self, pace: Pace) -> bool:
+        return self._seconds_left(pace) <= 0 or self.calendar.steps_done(self.step)
+
+    def _check_losses(self) -> None:
+        """Raise DivergedError where many steps in a row were skipped."""
+        if int(self.state.skipped_in_a_row) >= MOST_SKIPPED:
             good = f"The checkpoints up to {self.directory.latest.name} are good. " if self.directory.records else ""
             raise DivergedError(
                 f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {self.step:,}, at a "
@@ -246,34 +274,28 @@ class Trainer:
                 "`learning_rate`, or with `clip_norm`."
             )
 
-    def _log_and_validate(self, plan: Plan, metrics: MetricsFile) -> tuple[Plan, Row | None]:
-        """Validate and write a row, where due. A stop during the validation leaves both to the resumed run."""
-        new_steps = int(self.state.loss_steps)  # 0: this step has its row already
-        if plan.stop or not new_steps or not self.calendar.row(self.step, plan.end):
-            return plan, None
-        loss = None
-        if self.calendar.validation(self.step, plan.end):
-            validated = self._validate()
-            if validated.stop:
-                return dataclasses.replace(plan, stop=True), None
-            loss = validated.loss
-        row = self._close_row(loss)
-        metrics.append(row)
-        return plan, row
-
-    def _validate(self) -> Plan:
-        """The validation loss, computed by the chief; `stop` where it was asked to stop meanwhile."""
+    def _validate(self, pace: Pace) -> float | None:
+        """The validation loss, computed by the chief, nats per character; None where a stop was requested meanwhile."""
         plan = Plan()
         if self.replicas.is_chief:
             try:
-                with self._pace.ending("validating"):
-                    loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
-                plan = Plan(loss=loss)
+                with pace.ending("validating"):
+                    plan.loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
             except StoppedError:
-                plan = Plan(stop=True)
-        return self.replicas.agree(plan)
+                plan.stop = True
+        plan = self.replicas.agree(plan)
+        return None if plan.stop else plan.loss
 
-    def _close_row(self, validation_loss: float | None) -> Row:
+    def _judge(self, loss: float | None) -> tuple[bool, bool]:
+        """Whether a validation loss is the best so far, and whether it is the last that patience allows."""
+        if loss is None:
+            return False, False
+        self.last_validation = loss
+        best = self.directory.best
+        improved = best is None or best.validation_loss is None or loss < best.validation_loss
+        return improved, not improved and self.out_of_patience
+
+    def _close_row(self, validation_loss: float | None, pace: Pace) -> Row:
         """The row of this step; resets the mean of the losses."""
         self._train_loss = self.state.mean_loss()
         if skipped := int(self.state.skipped):
@@ -286,31 +308,10 @@ class Trainer:
             train_loss=self._train_loss,
             validation_loss=validation_loss,
             learning_rate=float(self.state.optimizer.learning_rate),
-            chars_per_second=round(self._pace.chars_per_second, 1),
+            chars_per_second=round(pace.chars_per_second, 1),
         )
-        self._pace.new_row()
+        pace.new_row()
         return row
-
-    def _judge(self, plan: Plan, row: Row) -> Plan:
-        """Whether the row's validation was the best so far, or the last that patience allows."""
-        loss, best = row.validation_loss, self.directory.best
-        if loss is None:
-            return self.replicas.agree(dataclasses.replace(plan, stop=self._stop))
-        self.last_validation = loss
-        improved = best is None or best.validation_loss is None or loss < best.validation_loss
-        end = plan.end or (not improved and self.out_of_patience)
-        return self.replicas.agree(dataclasses.replace(plan, stop=self._stop, end=end, improved=improved))
-
-    def _save_if_due(self, plan: Plan, row: Row | None) -> None:
-        """Save where a regular save is due, the run stops or ends, or a validation improved."""
-        due = self.step > self._saved_step and (plan.stop or plan.save)
-        if not (due or plan.improved or (plan.end and row)):
-            return
-        only_while_best = not (due or plan.end or self.step == self._saved_step)
-        with self._pace.ending("saving"):
-            self._save(row.validation_loss if row else None, only_while_best)
-        self._saved_step = self.step
-        self._saved_at = time.monotonic() if due else self._saved_at
 
     def _save(self, validation_loss: float | None, only_while_best: bool) -> None:
         for part in tf.nest.flatten(self.state.recurrent):
@@ -332,23 +333,3 @@ class Trainer:
             in_force=in_force(),
         )
         self.directory.save(record, self.state.variables())
-
-    def _sample_due(self, plan: Plan, begun: int) -> bool:
-        """Whether samples are shown at this step: at their interval and at the end, unless an earlier run showed them."""
-        if plan.stop or self.step <= (begun if plan.end else 0):
-            return False
-        return plan.end or self.calendar.every(self.config.sample_every, self.step)
-
-    def _seconds_left(self) -> float:
-        """Time left for training steps within max_seconds."""
-        if self.config.max_seconds is None:
-            return math.inf
-        return self.config.max_seconds - self._pace.seconds_to_finish - self.seconds
-
-    def _budget_used(self) -> bool:
-        return self._seconds_left() <= 0 or self.calendar.steps_done(self.step)
-
-    @property
-    def ended_early(self) -> bool:
-        """Whether the validation at this step was the last that patience allowed."""
-        return not int(self.state.loss_steps) and self.out_of_patience

@@ -1,4 +1,4 @@
-"""The living display: what fits into 80 columns, what a plain terminal can show, and where samples go."""
+"""The display of a run: its lines in 80 columns, in terminals of ASCII, and where samples go."""
 
 import io
 from types import SimpleNamespace
@@ -6,34 +6,34 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from charrnn_tf.api import display as progress
+from charrnn_tf.api import display as module
 from charrnn_tf.runs.metrics import Row
 
 
 @pytest.fixture
 def trainer():
     return SimpleNamespace(
-        step=250, steps_per_epoch=100, fraction_done=0.25, seconds=60.0, total_steps=1000, gradient_norm=0.5,
+        step=250, steps_per_epoch=100, seconds=60.0, total_steps=1000, state=SimpleNamespace(gradient_norm=0.5),
         config=SimpleNamespace(max_seconds=None, batch_size=4, num_steps=25),
     )  # fmt: skip
 
 
 @pytest.fixture
 def display(trainer, monkeypatch):
-    """A display in a terminal of 80 columns, its standard error and what it would draw there."""
+    """A display in a terminal of 80 columns; `written` is its standard error."""
     errors = io.StringIO()
     monkeypatch.setattr("sys.stderr", errors)
     monkeypatch.setattr(
-        progress, "Console", lambda **how: Console(**how, force_terminal=True, width=80, height=40, color_system=None)
+        module, "Console", lambda **how: Console(**how, force_terminal=True, width=80, height=40, color_system=None)
     )
-    made = progress.TrainDisplay(trainer, quiet=False)
+    made = module.TrainDisplay(trainer, quiet=False)
     made.written = errors
     return made
 
 
 def drawn(display, **terminal):
     page = io.StringIO()
-    Console(file=page, width=80, force_terminal=True, color_system=None, **terminal).print(display._living())
+    Console(file=page, width=80, force_terminal=True, color_system=None, **terminal).print(display._render())
     return page.getvalue()
 
 
@@ -41,11 +41,11 @@ def feed(display, losses=(3.0, 2.5, 2.0, 1.9), validation=2.2):
     for n, loss in enumerate(losses):
         last = validation if n == len(losses) - 1 else None
         display.row(Row(50 * (n + 1), 0.5 * (n + 1), 10.0, loss, last, 0.01, 1000.0))
-    for _ in range(progress.CALLS_TO_BELIEVE):
+    for _ in range(module.CALLS_TO_BELIEVE):
         display.progress(250, 1.875, 1000.0)
 
 
-def test_the_display_tells_epoch_run_time_losses_and_speed_in_80_columns(display):
+def test_the_display_shows_epoch_run_time_losses_and_speed_in_80_columns(display):
     feed(display)
     page = drawn(display)
     lines = page.splitlines()
@@ -63,14 +63,14 @@ def test_a_terminal_of_ascii_gets_ascii(display):
     display._console = Console(file=ascii_file, width=80, force_terminal=True, color_system=None)
     feed(display)
     display.sample(250, "the end\n")
-    display._console.print(display._living())
+    display._console.print(display._render())
     ascii_file.flush()
     text = ascii_file.buffer.getvalue().decode("ascii")
     assert "loss 1.875  validation" in text
     assert "the end" in text
 
 
-def test_the_latest_sample_is_in_the_display_and_the_one_before_it_above(display):
+def test_the_latest_sample_is_in_the_display_and_older_ones_are_above_it(display):
     feed(display)
     display.sample(100, "first " + "x" * 200 + "\n" + "\n".join(f"line {n}" for n in range(30)))
     page = drawn(display)
@@ -89,18 +89,18 @@ def test_the_latest_sample_is_in_the_display_and_the_one_before_it_above(display
     assert display.written.getvalue().count("second") >= 1
 
 
-def test_a_sample_cannot_write_to_the_terminal_by_control_characters(display):
+def test_control_characters_of_a_sample_do_not_reach_the_terminal(display):
     display.sample(1, "a\x1b[2Jb\x07\tc\n[bold]d[/bold]")
     assert "\x1b[2J" not in drawn(display)
     assert "a␛[2Jb␇" in drawn(display)
     assert "[bold]d[/bold]" in drawn(display)
 
 
-def test_rows_and_samples_also_become_events(trainer, monkeypatch):
-    told = []
-    events = SimpleNamespace(row=lambda *given: told.append(given), sample=lambda *given: told.append(given))
-    display = progress.TrainDisplay(trainer, quiet=True, events=events)
+def test_rows_and_samples_are_also_passed_to_tensorboard(trainer, monkeypatch):
+    passed = []
+    events = SimpleNamespace(row=lambda *given: passed.append(given), sample=lambda *given: passed.append(given))
+    display = module.TrainDisplay(trainer, quiet=True, events=events)
     row = Row(50, 0.5, 10.0, 2.0, None, 0.01, 1000.0)
     display.row(row)
     display.sample(50, "text")
-    assert told == [(row, 0.5), (50, "text")]
+    assert passed == [(row, 0.5), (50, "text")]

@@ -1,4 +1,4 @@
-"""`charrnn-tf benchmark`: the work counted, the table, the comparison, and one real run."""
+"""The benchmark: its count of operations, its tables, the comparison, and one real measurement."""
 
 import json
 
@@ -11,7 +11,7 @@ from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 
 
 def test_the_notebooks_step_is_245_gflop():
-    """The figure that its limit is reckoned with: 12,800 characters through three products of 512 x 2048 and the dense."""
+    """12,800 characters, through three products of 512 x 2048 and the dense layer, forward and twice backward."""
     model, config = preset("notebook", 83)
     assert benchmark.step_gflop(model, config) == pytest.approx(245, abs=0.5)
 
@@ -69,16 +69,23 @@ def test_compare_takes_medians_of_both_sides_in_turn(monkeypatch, installed):
 
 
 @pytest.mark.slow
-def test_the_command_measures_this_machine():
-    done = run(["-m", "charrnn_tf", "benchmark", "--json"], capture_output=True, text=True, check=True, timeout=180)
+def test_this_machine_is_measured():
+    """A real measurement, of fewer and shorter parts than the command's."""
+    code = (
+        "import json, sys\n"
+        "from charrnn_tf.machine import startup\n"
+        "startup.start()\n"
+        "from charrnn_tf.bench import benchmark as b\n"
+        "b.PRESETS, b.train_step.__defaults__, b.characters_per_second.__defaults__ = ('default',), (2,), (300,)\n"
+        "b.LARGE_PRODUCTS, b.product_rate.__defaults__ = b.LARGE_PRODUCTS[:1], (2,)\n"
+        "print(json.dumps(b.benchmark(say=lambda part: print(part, file=sys.stderr))))"
+    )
+    done = run(["-c", code], capture_output=True, text=True, check=True, timeout=180)
     result = json.loads(done.stdout)
     assert "compare" not in result
-    assert "Measuring large products ..." in done.stderr.splitlines()
-    assert set(result["train_step"]) == set(result["sampling"]) == {"notebook", "default"}
-    for steps in result["train_step"].values():
-        assert set(steps) == set(result["gflops"])
-        for step in steps.values():
-            assert 0.02 < step["share_of_limit"] < 1.2
-            assert step["chars_per_second"] > 100
-    for speeds in result["sampling"].values():
-        assert speeds["16"] > speeds["1"] > 50
+    assert done.stderr.splitlines()[:2] == ["large products", "training step, default, float32"]
+    assert set(result["train_step"]["default"]) == set(result["gflops"])
+    for step in result["train_step"]["default"].values():
+        assert 0.02 < step["share_of_limit"] < 1.2
+        assert step["chars_per_second"] > 100
+    assert result["sampling"]["default"]["16"] > result["sampling"]["default"]["1"] > 50

@@ -45,7 +45,7 @@ def main() -> None:
         for _ in range(3):
             driver.get(asked.page.resolve().as_uri())
             told, longest = driver.execute_async_script(WRITE, asked.characters)
-            speeds.append(int(re.search(r"(\d+) a second", told)[1]))
+            speeds.append(int(re.search(r"(\d+) per second", told)[1]))
             tasks.append(longest)
         loading = driver.execute_script("return performance.getEntriesByType('navigation')[0].duration")
     finally:

@@ -16,9 +16,11 @@ import click
 import processes
 import pytest
 from click.testing import CliRunner
+from commandline import every_command
 from conftest import make_text
 
 from charrnn_tf.cli.main import cli
+from charrnn_tf.cli.options import WholeNumber
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -66,7 +68,7 @@ FILES = (
 
 
 def is_whole(parameter):
-    return isinstance(parameter.type, click.types.IntParamType) or parameter.type.name == "N|epoch"
+    return isinstance(parameter.type, WholeNumber)
 
 
 def kinds(parameter, first):
@@ -83,18 +85,9 @@ def kinds(parameter, first):
     return [*(TEXTS_AS_PATHS if first else ()), *FILES] if isinstance(kind, click.Path) else TEXTS
 
 
-def commands(group, before=()):
-    """(name, command) of every command, those of groups too: `corpus list`."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*before, name))
-        else:
-            yield " ".join((*before, name)), command
-
-
 def cases():
     """(command line, what its error must name one of) of every option of every command, with every kind of value."""
-    for name, command in commands(cli):
+    for name, command in every_command():
         assert name in {*BASE, *SLOW}, f"give {name} a base command above"
         base = BASE.get(name, [name])
         place = len(name.split())  # of the command's argument

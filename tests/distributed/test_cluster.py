@@ -1,4 +1,4 @@
-"""Workers that meet before they start: all there, all the same, or one line for everybody."""
+"""Workers meet before TensorFlow starts: all are there with the same settings, or all get the same error."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from charrnn_tf.distributed import cluster as rendezvous
+from charrnn_tf.distributed import cluster as module
 from charrnn_tf.distributed.cluster import Cluster, host_and_port, meet
 from charrnn_tf.errors import ConfigError, PeerError
 
@@ -30,7 +30,7 @@ def addresses():
 
 
 def meet_all(addresses, facts, ranks=None, seconds=5.0, delays=()):
-    """What each rank's meeting ended with: None or the error's text."""
+    """Meet with several ranks at once -> for each rank None or the error's text."""
     results = {}
 
     def one(rank):
@@ -50,25 +50,25 @@ def meet_all(addresses, facts, ranks=None, seconds=5.0, delays=()):
 
 
 @pytest.mark.parametrize("late", [(), [(0, 0.7)], [(2, 0.5)]])
-def test_all_go_on_when_all_are_there(addresses, late):
+def test_all_continue_once_all_are_there(addresses, late):
     assert meet_all(addresses, {}, delays=late) == {0: None, 1: None, 2: None}
     with socket.create_server(("", host_and_port(addresses[0])[1])):  # TensorFlow can take the port at once
         pass
 
 
-def test_one_worker_alone_meets_nobody():
+def test_a_single_worker_does_not_wait():
     assert meet(Cluster(("127.0.0.1:1",), 0), FACTS) == pytest.approx(0, abs=0.1)
 
 
-def test_the_time_that_others_were_waited_for_is_told(addresses):
+def test_the_time_spent_waiting_is_returned(addresses):
     late = threading.Thread(target=meet_all, args=(addresses, {}, (1, 2)), kwargs={"delays": [(2, 0.6)]})
     late.start()
     assert 0.5 < meet(Cluster(addresses, 0), FACTS, 5.0) < 4
     late.join()
 
 
-def test_a_worker_that_left_while_others_were_waited_for_may_come_again(addresses):
-    with socket.create_server(("", host_and_port(addresses[1])[1])):  # one that says it is there, and is killed
+def test_a_worker_that_left_meanwhile_may_come_again(addresses):
+    with socket.create_server(("", host_and_port(addresses[1])[1])):  # one that joins and is then killed
         chief = threading.Thread(target=lambda: results.update(meet_all(addresses, {}, ranks=(0,), seconds=20)))
         results = {}
         chief.start()
@@ -81,7 +81,7 @@ def test_a_worker_that_left_while_others_were_waited_for_may_come_again(addresse
     assert results == {0: None, 1: None, 2: None}
 
 
-def test_a_second_process_with_the_same_index_is_told_and_the_others_go_on(addresses):
+def test_a_second_process_with_the_same_index_is_refused_and_the_others_continue(addresses):
     results = {}
     others = threading.Thread(target=lambda: results.update(meet_all(addresses, {}, ranks=(0, 1), seconds=20)))
     others.start()
@@ -94,17 +94,17 @@ def test_a_second_process_with_the_same_index_is_told_and_the_others_go_on(addre
     assert results == {0: None, 1: None, 2: None}
 
 
-def test_a_worker_that_is_not_at_its_address_is_told_to_all(addresses, monkeypatch):
+def test_all_are_told_of_a_worker_that_is_not_at_its_address(addresses, monkeypatch):
     wrong = (*addresses[:2], f"127.0.0.1:{free_ports(1)[0]}")
-    listen = rendezvous._listen
-    monkeypatch.setattr(rendezvous, "_listen", lambda address: listen(addresses[2] if address == wrong[2] else address))
+    listen = module._listen
+    monkeypatch.setattr(module, "_listen", lambda address: listen(addresses[2] if address == wrong[2] else address))
     results = meet_all(wrong, {}, seconds=10)
     assert set(results.values()) == {
-        f"worker 2 ({wrong[2]}) has come, but can't be reached at this address: connection refused. Correct TF_CONFIG."
+        f"worker 2 ({wrong[2]}) has connected, but can't be reached at this address: connection refused. Correct TF_CONFIG."
     }
 
 
-def test_workers_of_other_clusters_are_told(addresses):
+def test_workers_of_another_cluster_are_refused(addresses):
     results = {}
     one = threading.Thread(target=lambda: results.update(meet_all(addresses[:2], {}, ranks=(0,), seconds=20)))
     one.start()
@@ -120,27 +120,27 @@ def test_facts_may_be_long(addresses):
     assert set(meet_all(addresses, dict.fromkeys(range(3), facts)).values()) == {None}
 
 
-def test_a_worker_that_means_another_run_is_told_to_all(addresses):
+def test_all_are_told_of_a_worker_with_another_text(addresses):
     results = meet_all(addresses, {2: {**FACTS, "text": "abd"}})
     (text,) = set(results.values())
     assert text.startswith(f"worker 2 ({addresses[2]}) differs from the chief in: text. Give all workers the same text")
 
 
-def test_a_missing_worker_is_told_to_all_in_time(addresses):
+def test_all_are_told_of_a_missing_worker_in_time(addresses):
     begin = time.monotonic()
     results = meet_all(addresses, {}, ranks=(0, 1), seconds=1.0)
     assert time.monotonic() - begin < 5
     assert set(results) == {0, 1}
-    assert {text.partition(" did not come.")[0] for text in results.values()} == {f"worker 2 ({addresses[2]})"}
+    assert {text.partition(" did not connect.")[0] for text in results.values()} == {f"worker 2 ({addresses[2]})"}
 
 
-def test_a_missing_chief_is_told(addresses):
+def test_a_missing_chief_is_an_error(addresses):
     (text,) = meet_all(addresses, {}, ranks=(1,), seconds=0.5).values()
     assert text.startswith(f"the chief, {addresses[0]}, can't be reached: connection refused.")
 
 
-def test_strangers_are_not_listened_to(addresses, monkeypatch):
-    monkeypatch.setattr(rendezvous, "PATIENCE", 0.3)
+def test_foreign_messages_are_ignored(addresses, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
     said = [
         b"",
         b"GET / HTTP/1.1\r\n\r\n",
@@ -167,13 +167,13 @@ def test_strangers_are_not_listened_to(addresses, monkeypatch):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_address_that_is_taken_is_told(addresses, rank):
+def test_an_address_in_use_is_an_error(addresses, rank):
     port = host_and_port(addresses[rank])[1]
     with socket.create_server(("", port)), pytest.raises(PeerError, match=r"^can't listen at .*: address already in use"):
         meet(Cluster(addresses, rank), FACTS, 1.0)
 
 
-def test_what_holds_the_interpreter_for_too_long_is_ended_in_a_line():
+def test_a_block_that_holds_the_interpreter_too_long_ends_with_one_line():
     code = """
 import ctypes, sys, time
 from charrnn_tf.distributed.cluster import bounded
@@ -193,7 +193,7 @@ def config(cluster, kind="worker", index=0):
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
-def test_the_cluster_is_that_of_tf_config(monkeypatch):
+def test_the_cluster_is_read_from_tf_config(monkeypatch):
     workers = ["a:1", "b:2"]
     for text, ranks in [
         (config({"worker": workers}, index=1), (("a:1", "b:2"), 1)),
@@ -219,7 +219,7 @@ def test_the_cluster_is_that_of_tf_config(monkeypatch):
         config({"chief": ["a:1", "b:1"]}, kind="chief"),
     ],
 )  # fmt: skip
-def test_a_tf_config_that_is_none_is_one_line(monkeypatch, text):
+def test_an_invalid_tf_config_is_one_line(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ConfigError, match="TF_CONFIG") as caught:
         Cluster.from_environment()

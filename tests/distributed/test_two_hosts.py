@@ -153,4 +153,4 @@ def test_a_worker_whose_address_is_not_its_own_is_told(hosts):
     for status, _, errors in results:
         assert status == 1
         last = errors.strip().splitlines()[-1]
-        assert last.startswith(f"Error: worker 1 ({wrong[1]}:{PORT}) has come, but can't be reached at this address: ")
+        assert last.startswith(f"Error: worker 1 ({wrong[1]}:{PORT}) has connected, but can't be reached at this address: ")

@@ -1,6 +1,7 @@
-"""The draw of one character on made-up logits, and whole texts of tiny models."""
+"""Drawing one character from made-up logits, and generating texts with tiny models."""
 
 import copy
+import functools
 import html
 import itertools
 import math
@@ -10,11 +11,11 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TEXT
+from conftest import TEXT, write_checkpoint
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from charrnn_tf import ModelConfig, Sampler, TrainConfig, Trainer, Vocabulary, latest_checkpoint
+from charrnn_tf import ModelConfig, Sampler, Vocabulary, build_model, latest_checkpoint
 from charrnn_tf.errors import ConfigError, TextError
 from charrnn_tf.inference.evaluation import Evaluator
 from charrnn_tf.inference.sampling import Cuts, choose, read_prime, start_id
@@ -22,12 +23,12 @@ from charrnn_tf.network.model import recurrent_layers, zero_state
 from charrnn_tf.runs.checkpoint import load_model
 from charrnn_tf.settings.schema import CELLS
 
-EVENLY = (np.arange(1000) + 0.5) / 1000  # of [0, 1): an id of probability p is drawn 1000 p times, one more or less
+EVENLY = (np.arange(1000) + 0.5) / 1000  # of [0, 1): an id of probability p is drawn 1000 p times, give or take one
 LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest number below 1
 
 
 def draw(logits, uniform=EVENLY, top_n=0, top_p=1.0, temperature=1.0):
-    """The ids that so many uniform numbers draw from the same logits."""
+    """The ids that uniform numbers draw from the same logits, one each."""
     rows = np.tile(np.asarray(logits, np.float32), (len(uniform), 1))
     return choose(tf.constant(rows), tf.constant(uniform, tf.float32), Cuts.of(top_n, top_p, temperature)).numpy()
 
@@ -46,16 +47,16 @@ def test_top_n_never_leaves_the_n_likeliest():
     assert set(draw(logits, top_n=3)) == {0, 1, 2}
 
 
-def test_top_n_finds_the_likeliest_wherever_they_are():
+def test_top_n_finds_the_likeliest_in_any_order():
     assert set(draw([-5.0, 1.0, -5.0, 0.0, 2.0], top_n=3)) == {1, 3, 4}
 
 
 @pytest.mark.parametrize("top_n", [0, 4, 5, 2**31 - 1])
-def test_top_n_of_none_or_more_than_there_are_cuts_nothing(top_n):
+def test_top_n_of_0_or_at_least_the_vocabulary_cuts_nothing(top_n):
     assert shares(draw([0.0, 0.0, 0.0, 0.0], top_n=top_n), 4) == pytest.approx([0.25] * 4)
 
 
-def test_the_uniform_number_is_a_place_among_the_likeliest_first():
+def test_the_uniform_number_is_a_position_with_the_likeliest_first():
     logits = np.log([0.2, 0.5, 0.3])
     assert list(draw(logits, [0.0, 0.49, 0.51, 0.79, 0.81, LAST])) == [1, 1, 2, 2, 0, 0]
     assert list(draw(logits, [0.0, 0.62, 0.63, LAST], top_n=2)) == [1, 1, 2, 2]  # 0.5 / 0.8 = 0.625
@@ -67,13 +68,13 @@ def test_each_row_has_its_own_logits_and_number():
 
 
 @pytest.mark.parametrize(("top_n", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.9), (2, 0.5)])
-def test_temperature_zero_is_the_likeliest(top_n, top_p):
+def test_temperature_zero_draws_the_likeliest(top_n, top_p):
     assert set(draw([1.0, 4.0, 3.9, 4.0], top_n=top_n, top_p=top_p, temperature=0)) == {1}
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 1e-40, 1e-38, 1e-20, 1e-3])
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e30])
-def test_tiny_temperatures_are_the_likeliest(temperature, scale):
+def test_tiny_temperatures_draw_the_likeliest(temperature, scale):
     assert set(draw(np.array([0.1, -3.0, 0.2, 0.0]) * scale, temperature=temperature)) == {2}
 
 
@@ -82,7 +83,7 @@ def test_huge_temperatures_make_all_equally_likely(temperature):
     assert shares(draw([5.0, -30.0, 0.0, 1.0], temperature=temperature), 4) == pytest.approx([0.25] * 4)
 
 
-def test_at_tiny_temperatures_equals_stay_equally_likely():
+def test_at_tiny_temperatures_ties_stay_equally_likely():
     for scale, temperature in ((1.0, 2e-38), (1e30, 1e-20)):
         logits = np.array([2.0, 2.0, 1.0]) * scale
         assert shares(draw(logits, temperature=temperature), 3) == pytest.approx([0.5, 0.5, 0])
@@ -138,7 +139,7 @@ def test_frequencies_are_the_probabilities(settings, expected):
     possible = wanted > 0
     assert not seen[~possible].any()
     chi_square = ((seen - wanted)[possible] ** 2 / wanted[possible]).sum()
-    assert chi_square < 16.3  # passed once in a thousand with 3 degrees of freedom, and the numbers are always the same
+    assert chi_square < 16.3  # exceeded once in a thousand with 3 degrees of freedom; the numbers are fixed
 
 
 @given(
@@ -175,8 +176,9 @@ def all_texts(sampler, *arguments, **settings):
     return ["".join(pieces) for pieces in zip(*sampler.chunks(*arguments, **settings), strict=True)]
 
 
+@functools.cache
 def indifferent(batch_size):
-    """A sampler whose model finds every character equally likely, so that its texts show the random numbers."""
+    """A sampler for which all characters are equally likely, so that its texts show the random numbers."""
     vocabulary = Vocabulary.printable()
     sampler = Sampler(ModelConfig(len(vocabulary), hidden_size=4), vocabulary, batch_size)
     dense = sampler.model.get_layer("logits")
@@ -184,7 +186,7 @@ def indifferent(batch_size):
     return sampler
 
 
-def test_a_text_is_the_prime_and_so_many_characters(sampler):
+def test_a_sample_is_the_prime_and_length_characters(sampler):
     text = sampler.sample("The ", length=57, seed=1)
     assert text.startswith("The ")
     assert len(text) == 4 + 57
@@ -192,7 +194,7 @@ def test_a_text_is_the_prime_and_so_many_characters(sampler):
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 53, 1000])
-def test_the_same_seed_gives_the_same_text_whatever_the_chunks(sampler, chunk):
+def test_a_seed_gives_the_same_text_with_any_chunk_size(sampler, chunk):
     settings = {"top_n": 0, "temperature": 1.2, "seed": 3}
     pieces = [pieces[0] for pieces in sampler.chunks("The ", 53, chunk=chunk, **settings)]
     assert [len(piece) for piece in pieces] == [chunk] * (53 // chunk) + ([53 % chunk] if 53 % chunk else [])
@@ -203,7 +205,7 @@ def test_other_seeds_give_other_texts(sampler):
     assert len({sampler.sample("The ", 50, top_n=0, seed=seed) for seed in (0, 1, 2, 2**40, 2**63 - 1, -1)}) == 6
 
 
-def test_every_place_and_every_row_has_its_own_number():
+def test_every_position_and_row_has_its_own_random_number():
     texts = all_texts(indifferent(3), length=200, top_n=0, seed=5)
     assert len({text[place] for text in texts for place in range(200)}) > 90
     assert all(text[:100] != text[100:] for text in texts)
@@ -213,7 +215,7 @@ def test_every_place_and_every_row_has_its_own_number():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 3, 8])
-def test_a_sample_s_random_numbers_do_not_depend_on_how_many_there_are(batch_size):
+def test_the_random_numbers_of_a_sample_do_not_depend_on_the_batch_size(batch_size):
     settings = {"length": 120, "top_n": 0, "seed": 9}
     few, many = all_texts(indifferent(batch_size), **settings), all_texts(indifferent(9), **settings)
     assert few == many[:batch_size]
@@ -222,7 +224,7 @@ def test_a_sample_s_random_numbers_do_not_depend_on_how_many_there_are(batch_siz
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sample_s_text_does_not_depend_on_how_many_there_are(trained, cell):
+def test_the_text_of_a_sample_does_not_depend_on_the_batch_size(trained, cell):
     path = latest_checkpoint(trained(cell))
     few, many = (all_texts(Sampler.from_checkpoint(path, size), "The ", 60, seed=4) for size in (2, 5))
     assert few == many[:2]
@@ -232,7 +234,7 @@ def test_a_sample_s_text_does_not_depend_on_how_many_there_are(trained, cell):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
-def test_reading_a_prime_is_feeding_keras_character_by_character(trained, cell):
+def test_reading_a_prime_equals_feeding_keras_character_by_character(trained, cell):
     model, record = load_model(latest_checkpoint(trained(cell)))
     ids = record.vocabulary.encode("The old sea").astype(np.int32)[None]
     state = read_prime(model, tf.constant(ids), zero_state(record.model, 1))
@@ -245,11 +247,11 @@ def test_reading_a_prime_is_feeding_keras_character_by_character(trained, cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_padding_on_the_left_of_a_prime_is_passed_over(trained, cell):
+def test_padding_on_the_left_of_a_prime_is_skipped(trained, cell):
     model, record = load_model(latest_checkpoint(trained(cell)), 3)
     ids = record.vocabulary.encode("rain").astype(np.int32)
     rows = np.full((3, 6), -1, np.int32)
-    rows[0, 2:], rows[1, 3:] = ids, ids[1:]  # the third is nothing but padding
+    rows[0, 2:], rows[1, 3:] = ids, ids[1:]  # the third is all padding
     together = tf.nest.flatten(read_prime(model, tf.constant(rows), zero_state(record.model, 3)))
     for row, alone in enumerate((ids, ids[1:], ids[:0])):
         state = tf.nest.flatten(read_prime(model, tf.constant(alone[None]), zero_state(record.model, 1)))
@@ -257,13 +259,13 @@ def test_padding_on_the_left_of_a_prime_is_passed_over(trained, cell):
             np.testing.assert_allclose(part[0], whole[row], atol=1e-6)
 
 
-def test_without_a_prime_a_text_begins_after_a_newline(sampler):
+def test_without_a_prime_a_text_starts_from_a_newline(sampler):
     settings = {"length": 40, "seed": 2, "top_n": 0}
     assert "\n" + sampler.sample(**settings) == sampler.sample("\n", **settings)
     assert sampler.sample(**settings) != sampler.sample("a", **settings)[1:]
 
 
-def test_without_a_newline_in_the_vocabulary_it_begins_after_the_first_character():
+def test_without_a_newline_in_the_vocabulary_it_starts_from_the_first_character():
     vocabulary = Vocabulary("zyx")
     assert start_id(vocabulary) == 0
     assert start_id(Vocabulary("zy\nx")) == 2
@@ -293,18 +295,18 @@ def test_unknown_characters_in_the_prime(sampler):
     ],
 )
 def test_settings_out_of_range(sampler, name, value):
-    with pytest.raises(ConfigError, match=f"{name} must be"):
+    with pytest.raises(ConfigError, match=f"`{name}` must be"):
         list(sampler.chunks("The ", **{"length": 5, name: value}))
 
 
 @pytest.mark.parametrize("settings", [{"top_p": 1e-50}, {"temperature": 1e-50}, {"temperature": 1e39}])
-def test_settings_that_only_double_precision_can_hold(sampler, settings):
+def test_settings_outside_the_range_of_float32(sampler, settings):
     text = sampler.sample("The ", 20, **settings)
     if settings != {"temperature": 1e39}:
         assert text == sampler.sample("The ", 20, temperature=0)
 
 
-def test_whole_numbers_serve_as_real_ones(sampler):
+def test_integers_serve_as_floats(sampler):
     assert sampler.sample("The ", 20, top_p=1, temperature=1) == sampler.sample("The ", 20)
     generators = [np.random.default_rng(1) for _ in range(2)]
     whole, _ = sampler.predict("T", top_p=1, temperature=1, generator=generators[0])
@@ -327,7 +329,7 @@ def test_probabilities_are_those_of_keras(trained, cell):
         np.testing.assert_allclose(probabilities, model(ids)[0, 0], atol=1e-6)
 
 
-def test_a_chain_of_steps_writes_the_sampler_s_text(sampler):
+def test_a_chain_of_single_steps_generates_the_same_text(sampler):
     seed, cuts = 6, Cuts.of(5, 1.0, 0.8)
     character, state, text = "T", None, "T"
     for place in range(40):
@@ -338,7 +340,7 @@ def test_a_chain_of_steps_writes_the_sampler_s_text(sampler):
     assert text == sampler.sample("T", 40, top_n=5, temperature=0.8, seed=seed)
 
 
-def test_predict_is_one_step_of_the_likeliest_text(sampler):
+def test_predict_at_temperature_zero_generates_the_likeliest_text(sampler):
     character, state, text = "T", None, "T"
     for _ in range(20):
         character, state = sampler.predict(character, state, temperature=0.0)
@@ -346,21 +348,21 @@ def test_predict_is_one_step_of_the_likeliest_text(sampler):
     assert text == sampler.sample("T", 20, temperature=0)
 
 
-@pytest.mark.slow
-def test_predict_draws_by_its_generator_and_settings(sampler):
+def test_predict_draws_with_its_generator_and_cuts(sampler):
     probabilities, _ = sampler.probabilities("e")
-    draws = [sampler.predict("e", generator=generator)[0] for generator in [np.random.default_rng(0)] * 200]
-    assert draws == [sampler.predict("e", generator=generator)[0] for generator in [np.random.default_rng(0)] * 200]
-    likeliest = sampler.vocabulary.decode([probabilities.argmax()])
-    assert draws.count(likeliest) / 200 == pytest.approx(probabilities.max(), abs=0.12)
+    generator = np.random.default_rng(0)
+    drawn = [sampler.predict("e", generator=generator)[0] for _ in range(40)]
+    expected = draw(np.log(probabilities), np.random.default_rng(0).random(40, dtype=np.float32))
+    assert "".join(drawn) == sampler.vocabulary.decode(expected)
+    assert len(set(drawn)) > 3
     three = set(sampler.vocabulary.decode(np.argsort(-probabilities)[:3]))
-    assert {sampler.predict("e", top_n=3)[0] for _ in range(40)} <= three
-    assert sampler.predict("e", top_p=1e-6)[0] == likeliest
+    assert {sampler.predict("e", top_n=3)[0] for _ in range(20)} <= three
+    assert sampler.predict("e", top_p=1e-6)[0] == sampler.vocabulary.decode([probabilities.argmax()])
     with pytest.raises(ConfigError, match="temperature"):
         sampler.predict("e", temperature=-1.0)
 
 
-def test_one_step_takes_one_known_character_and_batch_one(sampler):
+def test_a_single_step_takes_one_known_character_and_batch_1(sampler):
     for characters in ("", "Th"):
         with pytest.raises(ConfigError, match="one character"):
             sampler.probabilities(characters)
@@ -371,17 +373,19 @@ def test_one_step_takes_one_known_character_and_batch_one(sampler):
 
 
 @pytest.mark.slow
-def test_a_notebook_shows_a_sample_on_grounds_of_surprise(sampler):
+def test_a_notebook_colours_a_sample_by_surprise(sampler):
     sample = sampler.sample("The old ", length=30, seed=1)
     text = f"{sample}<script>"
-    page = type(sample)(text, sampler)._repr_html_()
+    shown_text = type(sample)(text)
+    shown_text.sampler = sampler
+    page = shown_text._repr_html_()
     shown, bits = sampler.surprise(text)
     spans = re.findall(
         r'<span title="(.*?) bits" style="background-color: rgb\(213 94 0 / (.*?)\)">(.*?)</span>', page, re.DOTALL
     )
     assert [html.unescape(character) for _, _, character in spans] == shown
     assert [float(title) for title, _, _ in spans] == pytest.approx(bits.tolist(), abs=0.006)
-    assert [float(ground) for _, ground, _ in spans] == pytest.approx(np.minimum(bits / 8, 1) * 0.8, abs=0.001)
+    assert [float(opacity) for _, opacity, _ in spans] == pytest.approx(np.minimum(bits / 8, 1) * 0.8, abs=0.001)
     assert bits[0] == 0
     assert "<script" not in page
     for copied in (copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
@@ -389,24 +393,17 @@ def test_a_notebook_shows_a_sample_on_grounds_of_surprise(sampler):
         assert copied == sample
 
 
-def test_the_surprise_of_a_text_is_what_evaluate_says(sampler):
+def test_surprise_agrees_with_the_evaluator(sampler):
     text = "The old sea was cold"
     _, bits = sampler.surprise(text)
     nats = Evaluator(sampler.model, sampler.config).evaluate(sampler.vocabulary.encode(text)).nats_per_character
     assert bits[1:].mean() * math.log(2) == pytest.approx(nats, abs=1e-5)
 
 
-@pytest.mark.slow
-def test_the_sampler_of_a_checkpoint_has_the_trained_weights(tmp_path):
-    vocabulary = Vocabulary.from_text(TEXT)
-    config = ModelConfig(len(vocabulary), hidden_size=8, num_layers=2, embedding_size=3)
-    ids = vocabulary.encode(TEXT)
-    trainer = Trainer(config, TrainConfig(batch_size=2, num_steps=4, max_steps=3, shards=1), vocabulary, ids, tmp_path)
-    begun = [weight.copy() for weight in trainer.model.get_weights()]
-    list(trainer.run())
-    sampler = Sampler.from_checkpoint(latest_checkpoint(tmp_path))
+def test_a_sampler_has_the_weights_of_its_checkpoint(tmp_path):
+    sampler = Sampler.from_checkpoint(write_checkpoint(tmp_path, characters="\n abc", num_layers=2, init="wide", seed=5))
     assert sampler.model.input_shape == (1, None)
-    assert sampler.vocabulary == vocabulary
-    for first, last, ours in zip(begun, trainer.model.get_weights(), sampler.model.get_weights(), strict=True):
-        assert (first != last).any()
-        np.testing.assert_array_equal(ours, last)
+    assert sampler.vocabulary == Vocabulary("\n abc")
+    for ours, saved in zip(sampler.model.get_weights(), build_model(sampler.config, 2, seed=5).get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, saved)
+    assert (sampler.model.get_weights()[0] != build_model(sampler.config, 2).get_weights()[0]).any()

@@ -1,4 +1,4 @@
-"""What a model takes of the machine is told by arithmetic, near what it really takes."""
+"""Estimates of memory and disk: they grow with the model, and a model that does not fit is refused."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_parameters_are_those_of_the_model(cell, num_layers, embedding_size):
     assert estimate.parameters(config) == build_model(config, 1).count_params()
 
 
-def test_memory_grows_with_everything_that_takes_it():
+def test_memory_grows_with_model_batch_and_window():
     def need(batch_size=64, num_steps=100, **model):
         return estimate.training_memory(ModelConfig(80, **model), TrainConfig(batch_size=batch_size, num_steps=num_steps))
 
@@ -25,33 +25,23 @@ def test_memory_grows_with_everything_that_takes_it():
     assert need(num_steps=1000) > need()
 
 
-def test_long_windows_of_one_stream_take_what_one_stream_takes():
+def test_a_long_window_needs_as_much_as_many_streams():
     long = TrainConfig(batch_size=1, num_steps=12_800)
     assert estimate.training_memory(ModelConfig(80), long) == estimate.training_memory(ModelConfig(80), TrainConfig())
 
 
-def test_what_exceeds_the_machine_is_refused_with_the_estimate(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "machine_memory", lambda: int(4e9))
+def test_a_model_that_does_not_fit_is_refused_with_the_estimate(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "available_memory", lambda: int(4e9))
     estimate.check_memory(3.9e9, "Use less.")
     with pytest.raises(ConfigError, match=r"about 4\.1 GB of memory, the machine has 4\.0 GB\. Use less\."):
         estimate.check_memory(4.1e9, "Use less.")
     estimate.check_disk(1e3, tmp_path / "not" / "there")
-    with pytest.raises(ConfigError, match=r"would take about 1e\+21 GB on disk, '.*' has [0-9,.]+ GB left\. Use a lower"):
+    with pytest.raises(
+        ConfigError, match=r"would take about 1e\+21 GB on disk, '.*' has [0-9,.]+ GB left\. Use a lower `keep`"
+    ):
         estimate.check_disk(1e30, tmp_path / "not" / "there")
 
 
-def test_a_control_group_s_limit_counts(monkeypatch):
-    class Limit:
-        def __init__(self, path):
-            assert path == "/sys/fs/cgroup/memory.max"
-
-        def read_text(self, encoding):
-            return "123456\n"
-
-    monkeypatch.setattr(estimate, "Path", Limit)
-    assert estimate.machine_memory() == 123456
-
-
-def test_where_the_memory_is_unknown_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr(estimate, "machine_memory", lambda: None)
+def test_unknown_memory_refuses_nothing(monkeypatch):
+    monkeypatch.setattr(estimate, "available_memory", lambda: None)
     assert estimate.check_memory(1e30, "") is None

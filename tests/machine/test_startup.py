@@ -1,117 +1,22 @@
-"""What the machine decides: shards, XLA, bfloat16, and what was in force."""
+"""TensorFlow's start: switches, threads, messages, and the record of them; the library itself changes nothing."""
 
 import json
 import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
 
+import processes
 import pytest
 
-from charrnn_tf.machine import startup as runtime
-from charrnn_tf.machine.hardware import available_cores, has_bfloat16, processor
-from charrnn_tf.machine.startup import default_xla
-from charrnn_tf.settings.merge import default_shards
+from charrnn_tf.machine import startup
+from charrnn_tf.machine.hardware import available_cores, processor
 
 SWITCHES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_ENABLE_ONEDNN_OPTS")
-CPUINFO = """processor\t: 0
-vendor_id\t: AuthenticAMD
-model name\t: Abacus 9 amx_bf16 @ 2: fast
-flags\t\t: fpu avx2 {flags} avx512vl
-
-processor\t: 1
-model name\t: Slide Rule
-flags\t\t: fpu amx_bf16
-"""
-ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16 i8mm\n"
-
-
-@pytest.fixture
-def cpuinfo(monkeypatch):
-    """A function that sets what the system tells of its processors."""
-    return lambda text: monkeypatch.setattr(runtime, "_cpuinfo", lambda: text)
 
 
 def run(code, *arguments, **environment):
-    """What a fresh interpreter prints, with these of the switches set and no others."""
+    """The output of a fresh interpreter, with these switches set and no others."""
     plain = {name: value for name, value in os.environ.items() if name not in SWITCHES}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(
-        command, env={**plain, **environment}, capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-
-
-@pytest.mark.parametrize(
-    ("cores", "batch_size", "shards"),
-    [
-        (1, 128, 1),
-        (2, 10, 2),
-        (2, 9, 1),  # odd
-        (2, 8, 1),  # 4 streams each would be too few
-        (2, 128, 2),
-        (4, 32, 4),
-        (4, 18, 3),
-        (4, 16, 2),
-        (8, 128, 8),
-        (64, 128, 16),
-        (64, 1, 1),
-    ],
-)
-def test_a_batch_has_a_shard_for_each_core_as_far_as_it_divides(monkeypatch, cores, batch_size, shards):
-    monkeypatch.setattr(runtime, "available_cores", lambda: cores)
-    assert default_shards(batch_size) == shards
-
-
-@pytest.mark.parametrize(
-    ("batch_size", "total_steps", "xla"),
-    [(1, None, True), (8, None, True), (8, 1000, True), (8, 999, False), (9, None, False), (9, 10**6, False)],
-)
-def test_xla_is_for_few_streams_and_many_steps(batch_size, total_steps, xla):
-    assert default_xla(batch_size, total_steps) is xla
-
-
-@pytest.mark.parametrize(
-    ("flags", "has"),
-    [("avx512_bf16", True), ("amx_bf16", True), ("avx512_bf16 amx_bf16", True), ("avx512f", False), ("xamx_bf16", False)],
-)
-def test_bfloat16_is_there_where_the_first_processors_flags_say_so(cpuinfo, flags, has):
-    cpuinfo(CPUINFO.format(flags=flags))
-    assert has_bfloat16() is has
-
-
-@pytest.mark.parametrize(("flags", "alone"), [("", True), ("avx512f", False), ("avx512f avx512_bf16", False)])
-def test_avx2_is_alone_where_there_is_no_avx512(cpuinfo, flags, alone):
-    cpuinfo(CPUINFO.format(flags=f"avx2 {flags}"))
-    assert runtime.only_avx2() is alone
-
-
-@pytest.mark.parametrize("text", ["", ARM, "flags\n", "\n"])
-def test_where_the_system_tells_no_flags_nothing_is_known_to_be_there(cpuinfo, text):
-    cpuinfo(text)
-    assert has_bfloat16() is False
-    assert runtime.only_avx2() is False
-
-
-def test_the_processors_name_is_that_of_the_first(cpuinfo):
-    cpuinfo(CPUINFO)
-    assert processor() == "Abacus 9 amx_bf16 @ 2: fast"
-
-
-@pytest.mark.parametrize("text", ["", ARM])
-def test_a_processor_without_a_name_has_pythons(cpuinfo, monkeypatch, text):
-    cpuinfo(text)
-    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
-    for known, name in [("Sunway", "Sunway"), ("", "riscv64")]:
-        monkeypatch.setattr(platform, "processor", lambda known=known: known)
-        assert processor() == name
-
-
-def test_a_system_without_cpuinfo_tells_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "Path", lambda path: tmp_path / Path(path).name)
-    assert runtime._cpuinfo() == ""
-    (tmp_path / "cpuinfo").write_bytes(b"model name\t: \xff\n")
-    assert runtime._cpuinfo() == "model name\t: \ufffd\n"
+    how = {"capture_output": True, "text": True, "check": True, "timeout": 60}
+    return processes.run(["-c", code, *arguments], env={**plain, **environment}, **how).stdout
 
 
 @pytest.mark.slow
@@ -131,15 +36,21 @@ def test_in_force_is_what_the_environment_says():
 
 
 @pytest.mark.slow
-def test_the_command_sets_what_the_user_has_not_set():
+def test_start_sets_only_what_the_user_has_not_set():
     code = (
-        "import json\nfrom charrnn_tf import runtime\nruntime.available_cores = lambda: 6\nruntime.start(2)\n"
-        "print(json.dumps(runtime.in_force()))"
+        "import json, sys\nfrom charrnn_tf.machine import startup\nstartup.available_cores = lambda: 6\n"
+        "startup.start(*map(int, sys.argv[1:]))\nprint(json.dumps(startup.in_force()))"
     )
     names = ("intra_op_threads", "inter_op_threads", "onednn")
-    ours, theirs = json.loads(run(code)), json.loads(run(code, TF_NUM_INTRAOP_THREADS="5", TF_ENABLE_ONEDNN_OPTS="0"))
-    assert [ours[name] for name in names] == ["3", "6", "1"]
-    assert [theirs[name] for name in names] == ["5", "6", "0"]
+    for arguments, switches, expected in [
+        ([2], {}, ["3", "6", "1"]),
+        ([4], {}, ["1", "6", "1"]),
+        ([64], {}, ["1", "6", "1"]),
+        ([], {}, ["1", "6", "1"]),  # a shard per core
+        ([2], {"TF_NUM_INTRAOP_THREADS": "5", "TF_ENABLE_ONEDNN_OPTS": "0"}, ["5", "6", "0"]),
+    ]:
+        started = json.loads(run(code, *arguments, **switches))
+        assert [started[name] for name in names] == expected
 
 
 @pytest.mark.slow
@@ -158,3 +69,27 @@ def test_the_library_leaves_its_hosts_environment_alone(tmp_path):
         "print(len(rows), (dict(os.environ), tf.config.threading.get_intra_op_parallelism_threads()) == before)"
     )
     assert run(code, tmp_path / "run") == "1 True\n"
+
+
+def noise():
+    os.write(2, b"noise\n")  # as TensorFlow does, past sys.stderr
+
+
+@pytest.mark.parametrize(("level", "expected"), [(None, ""), ("3", ""), ("0", "noise\n"), ("2", "noise\n")])
+def test_start_up_messages_are_shown_only_on_request(monkeypatch, capfd, level, expected):
+    if level:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    else:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    with startup._silence():
+        noise()
+    assert capfd.readouterr().err == expected
+    noise()
+    assert capfd.readouterr().err == "noise\n"
+
+
+def test_start_up_messages_are_shown_when_the_start_fails(capfd):
+    with pytest.raises(ZeroDivisionError), startup._silence():
+        noise()
+        _ = 1 / 0
+    assert capfd.readouterr().err == "noise\n"

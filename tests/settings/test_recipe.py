@@ -1,6 +1,8 @@
-"""The rule for the default preset: what it chooses for which text, budget and machine, and what overrides it."""
+"""The default preset's rule: what it chooses for which text, budget and machine, and how a run prints and keeps it."""
 
+import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -8,33 +10,20 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn_tf.api.launch import begin
-from charrnn_tf.api.progress import Reading
 from charrnn_tf.cli.main import cli
-from charrnn_tf.machine import startup as runtime
-from charrnn_tf.machine.hardware import settings_for
+from charrnn_tf.machine.hardware import this_machine
 from charrnn_tf.runs.record import read_record
-from charrnn_tf.settings.merge import preset
-from charrnn_tf.settings.presets import PRESETS
-from charrnn_tf.settings.recipe import LEAST_UPDATES, SPEEDS
+from charrnn_tf.settings import merge
+from charrnn_tf.settings.recipe import LEAST_UPDATES, SPEEDS, Machine, recipe
 from charrnn_tf.text.windows import Streams
 
-LAPTOP = {"cores": 2, "bfloat16": True}
+LAPTOP = Machine(cores=2, bfloat16=True)
+LENGTH = 1_800_000  # characters of the training part
 
 
-@pytest.fixture
-def folder(one_process, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text("The cat sat on the mat. " * 40, encoding="utf-8")
-
-
-def train(*arguments):
-    result = CliRunner().invoke(cli, ["train", "text.txt", *map(str, arguments)])
-    assert result.exit_code == 0, result.output
-    return read_record(result.stdout.strip()), result.stderr
-
-
-# The rule
+def choose(characters, machine=LAPTOP, **budget):
+    """The chosen values, by name."""
+    return {name: choice.value for name, choice in recipe(characters, machine, **budget).items()}
 
 
 @pytest.mark.parametrize(
@@ -47,43 +36,48 @@ def train(*arguments):
     ],
 )  # fmt: skip
 def test_the_widest_that_the_shortest_budget_gives_enough_updates(budget, width):
-    assert settings_for(1_800_000, **budget, **LAPTOP)["hidden_size"] == width
+    assert choose(LENGTH, **budget)["hidden_size"] == width
 
 
-def test_more_cores_and_bfloat16_afford_more():
+@pytest.mark.parametrize(
+    ("machine", "seconds", "width"),
+    [
+        (Machine(cores=1), 100, 256), (Machine(cores=2), 100, 256), (LAPTOP, 139, 384), (Machine(cores=4), 139, 384),
+        (Machine(cores=4, bfloat16=True), 139, 512), (Machine(cores=64, bfloat16=True), 30, 512),
+        (Machine(cores=2), 400, 512), (Machine(cores=2, only_avx2=True), 400, 256),
+        (Machine(cores=2, only_avx2=True, bfloat16=True), 400, 512), (Machine(cores=8, gpus=1), 100, 512),
+    ],
+)  # fmt: skip
+def test_a_faster_machine_affords_a_wider_model(machine, seconds, width):
+    assert choose(LENGTH, machine, seconds=seconds)["hidden_size"] == width
+
+
+def test_more_cores_and_bfloat16_never_make_the_model_narrower():
     widths = [
-        settings_for(1_800_000, seconds=100, cores=cores, bfloat16=fast)["hidden_size"]
+        choose(LENGTH, Machine(cores=cores, bfloat16=fast), seconds=100)["hidden_size"]
         for cores, fast in [(1, False), (2, False), (2, True), (4, False), (4, True), (8, True)]
     ]
     assert widths == sorted(widths)
     assert (widths[0], widths[-1]) == (256, 512)
 
 
-def test_a_processor_with_avx2_alone_affords_less(monkeypatch):
-    widths = []
-    for only_avx2 in (False, True):
-        monkeypatch.setattr("charrnn_tf.settings.recipe.only_avx2", lambda only_avx2=only_avx2: only_avx2)
-        widths.append(settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"])
-    assert widths == [512, 256]
-
-
 def test_dropout_grows_with_the_passes_over_the_text():
-    chosen = [settings_for(1_000_000, epochs=epochs, **LAPTOP)["dropout"] for epochs in (1, 2, 5, 10, 20, 40, 80, 1000)]
+    chosen = [choose(1_000_000, epochs=epochs)["dropout"] for epochs in (1, 2, 5, 10, 20, 40, 80, 1000)]
     assert chosen == [0, 0, 0.15, 0.3, 0.45, 0.5, 0.5, 0.5]
 
 
-def test_weight_dropout_follows_where_the_passes_are_many():
-    chosen = [settings_for(10**6, epochs=epochs, **LAPTOP)["weight_dropout"] for epochs in (1, 5, 6, 10, 20, 29, 1000)]
+def test_weight_dropout_follows_after_more_passes():
+    chosen = [choose(10**6, epochs=epochs)["weight_dropout"] for epochs in (1, 5, 6, 10, 20, 29, 1000)]
     assert chosen == [0, 0, 0.05, 0.2, 0.4, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(("width", "rate"), [(8, 0.02), (256, 0.02), (384, 0.016), (512, 0.014), (1024, 0.01)])
 def test_the_rate_falls_with_the_width(width, rate):
-    assert settings_for(10**6, hidden_size=width, **LAPTOP)["learning_rate"] == rate
+    assert choose(10**6, hidden_size=width)["learning_rate"] == rate
 
 
-def test_a_given_width_sets_how_many_passes_there_are():
-    chosen = [settings_for(10**6, seconds=600, hidden_size=width, **LAPTOP) for width in (128, 256, 512, 1024)]
+def test_a_given_width_determines_the_number_of_passes():
+    chosen = [choose(10**6, seconds=600, hidden_size=width) for width in (128, 256, 512, 1024)]
     assert [each["hidden_size"] for each in chosen] == [128, 256, 512, 1024]
     assert sorted((each["dropout"] for each in chosen), reverse=True) == [each["dropout"] for each in chosen]
     assert chosen[0]["weight_dropout"] > chosen[3]["weight_dropout"]
@@ -94,18 +88,17 @@ def test_a_given_width_sets_how_many_passes_there_are():
     [(65, 1), (500, 1), (1023, 1), (1024, 2), (8_191, 8), (8_192, 16), (16_384, 32), (10**9, 32)],
 )
 def test_short_texts_are_read_as_fewer_streams(characters, batch_size):
-    assert settings_for(characters, epochs=1, **LAPTOP)["batch_size"] == batch_size
+    assert choose(characters, epochs=1)["batch_size"] == batch_size
 
 
-def test_validations_are_a_thousand_updates_apart_where_an_epoch_has_fewer():
+def test_validations_are_a_thousand_steps_apart_if_an_epoch_has_fewer():
     for characters, steps in [(2_047_999, 1000), (2_048_000, None), (10_000, 1000)]:
-        assert settings_for(characters, epochs=1, **LAPTOP).get("validate_every") == steps
+        assert choose(characters, epochs=1).get("validate_every") == steps
 
 
-def test_precision_is_the_machines(monkeypatch):
-    for has in (True, False):
-        monkeypatch.setattr("charrnn_tf.settings.recipe.has_bfloat16", lambda has=has: has)
-        assert settings_for(10**6)["precision"] == ("bfloat16" if has else "float32")
+def test_bfloat16_is_chosen_where_the_cpu_has_it():
+    for has, precision in [(True, "bfloat16"), (False, "float32")]:
+        assert choose(10**6, Machine(bfloat16=has))["precision"] == precision
 
 
 @given(
@@ -113,83 +106,77 @@ def test_precision_is_the_machines(monkeypatch):
     seconds=st.none() | st.floats(1e-3, 1e7),
     epochs=st.none() | st.integers(1, 10**4),
     max_steps=st.none() | st.integers(1, 10**9),
-    cores=st.integers(1, 128),
-    bfloat16=st.booleans(),
+    machine=st.builds(Machine, st.integers(1, 128), st.booleans(), st.booleans(), st.integers(0, 8)),
 )
-def test_what_is_chosen_can_be_trained(characters, seconds, epochs, max_steps, cores, bfloat16):
-    chosen = settings_for(characters, seconds=seconds, epochs=epochs, max_steps=max_steps, cores=cores, bfloat16=bfloat16)
-    model, config = preset("default", 83, **chosen)
+def test_every_choice_can_be_trained(characters, seconds, epochs, max_steps, machine):
+    chosen = choose(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps)
+    model, config = merge.preset("default", 83, **chosen)
     assert model.hidden_size in SPEEDS
-    assert Streams(np.zeros(min(characters, 20_000), np.uint8), config.batch_size, config.num_steps).steps_per_epoch >= 1
+    ids = np.zeros(min(characters, 20_000), np.uint8)
+    assert Streams.cut(ids, config.batch_size, config.num_steps).steps_per_epoch >= 1
 
 
 # The command
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A folder with a text, a run in `first` with settings that the recipe chose, and its output on standard error."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "text.txt").write_text("The cat sat on the mat. " * 40, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            patch.setenv(name, "1")
+        patch.chdir(folder)
+        _, shown = train("--max-steps", 1, "--hidden-size", 8, "--checkpoint-dir", "first")
+    return folder, shown
+
+
+@pytest.fixture
+def folder(first, one_process, tmp_path, monkeypatch):
+    """A copy of that folder."""
+    shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(*arguments):
+    result = CliRunner().invoke(cli, ["train", "text.txt", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return read_record(result.stdout.strip()), result.stderr
+
+
 @pytest.mark.slow
-def test_the_choice_is_printed_and_saved(folder):
-    record, shown = train("--max-steps", 1)
-    chosen = settings_for(960 - 96, max_steps=1)
-    saved = {**vars(record.model), **vars(record.train)}
-    assert {name: saved[name] for name in chosen} == chosen
-    assert chosen["batch_size"] == 1
-    line = re.search("^Chosen by the text's length, the budget and the machine: (.*). Options override it.$", shown, re.M)
-    assert line[1].startswith(
-        "hidden size 256, dropout 0.0, weight dropout 0.0, learning rate 0.02, clip norm 0.1, batch size 1, precision "
+def test_the_choices_are_printed_and_saved(folder, first):
+    record = read_record(next((folder / "first").glob("i*_l8")))
+    asked = merge.merge("default", {}, {"max_steps": 1, "hidden_size": 8})
+    resolved = merge.resolve(asked, 960, record.model.vocab_size, this_machine())
+    assert (record.model, record.train) == (resolved.model, resolved.train)  # nothing is decided after `resolve`
+    lines = re.search(
+        r"^Chosen for this text, budget and machine \(any option overrides it\):\n((  --.*\n)+)", first[1], re.M
     )
-    assert line[1].endswith(f"{chosen['precision']}, validate every 1000")
+    printed = dict(line.split()[:2] for line in lines[1].splitlines())
+    assert printed == {"--" + name.replace("_", "-"): str(value) for name, (value, _) in resolved.chosen.items()}
+    assert (printed["--batch-size"], printed["--validate-every"], printed["--clip-norm"]) == ("1", "1000", "0.1")
 
 
 @pytest.mark.slow
-def test_options_and_files_override_the_choice(folder, tmp_path):
-    (tmp_path / "run.toml").write_text("dropout = 0.25\n", encoding="utf-8")
-    flags = ("--hidden-size", 8, "--batch-size", 2, "--precision", "float32", "--max-steps", 1)
-    flags += ("--validate-every", 5, "--weight-dropout", 0.1, "--learning-rate", 0.001, "--clip-norm", 2)
-    record, shown = train("--config", "run.toml", *flags)
-    assert (record.model.hidden_size, record.model.dropout) == (8, 0.25)
-    assert (record.train.batch_size, record.train.precision) == (2, "float32")
+def test_a_resumed_run_keeps_the_choices(folder, monkeypatch):
+    before = read_record(next((folder / "first").glob("i*_l8")))
+    monkeypatch.setattr(merge, "recipe", None)
+    after, shown = train("--max-steps", 2, "--resume", "--checkpoint-dir", "first")
+    assert after.model == before.model
+    assert after.train == dataclasses.replace(before.train, max_steps=2)
     assert "Chosen" not in shown
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"default"}))
-def test_other_presets_keep_their_numbers(folder, name, monkeypatch):
-    monkeypatch.setattr("charrnn_tf.settings.recipe.settings_for", None)
-    monkeypatch.setattr("charrnn_tf.api.launch.settings_for", None)
-    record, shown = train("--preset", name, "--max-steps", 1, "--batch-size", 1, "--hidden-size", 8)
-    assert record.train.precision == "float32"
+def test_options_files_and_an_initial_model_override_the_choices(folder, monkeypatch):
+    (folder / "run.toml").write_text("dropout = 0.35\nweight_dropout = 0.1\n", encoding="utf-8")
+    flags = ("--batch-size", 2, "--precision", "float32", "--max-steps", 1, "--validate-every", 5, "--learning-rate", 0.001,
+             "--clip-norm", 2)  # fmt: skip
+    record, shown = train("--config", "run.toml", *flags, "--init-from", "first", "--checkpoint-dir", "second")
+    assert (record.model.hidden_size, record.model.dropout) == (8, 0.35)
+    assert (record.train.batch_size, record.train.precision, record.train.weight_dropout) == (2, "float32", 0.1)
+    assert (record.train.validate_every, record.train.learning_rate, record.train.clip_norm) == (5, 0.001, 2.0)
     assert "Chosen" not in shown
-
-
-@pytest.mark.slow
-def test_a_model_that_there_is_keeps_its_shape_and_dropout(folder):
-    train("--max-steps", 1, "--hidden-size", 8, "--dropout", 0.35, "--checkpoint-dir", "old")
-    record, shown = train("--max-steps", 1, "--init-from", "old", "--checkpoint-dir", "new")
-    assert (record.model.hidden_size, record.model.dropout, record.train.batch_size) == (8, 0.35, 1)
-    assert "the machine: weight dropout 0.0, learning rate 0.02, clip norm 0.1, batch size 1, precision" in shown
-
-
-@pytest.mark.slow
-def test_rate_and_clipping_are_chosen_for_adam_only(folder):
-    record, shown = train("--max-steps", 1, "--hidden-size", 8, "--optimizer", "sgd")
-    assert (record.train.learning_rate, record.train.clip_norm) == (0.004, 5.0)
-    assert "learning rate" not in shown
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_with_what_was_chosen(folder, monkeypatch):
-    first, _ = train("--max-steps", 1, "--hidden-size", 8)
-    monkeypatch.setattr("charrnn_tf.api.launch.settings_for", None)
-    second, _ = train("--max-steps", 2, "--resume")
-    assert second.model == first.model
-    assert second.train.batch_size == first.train.batch_size
-
-
-def test_without_a_budget_the_default_one_counts(folder, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(
-        "charrnn_tf.api.launch.settings_for", lambda characters, **budget: seen.update(budget) or {"batch_size": 1}
-    )
-    monkeypatch.setattr(runtime, "start", lambda *_: None)
-    begin(("text.txt",), "run", {"hidden_size": 8}, None, False, 0.0, True, Reading())
-    assert seen == {"seconds": 60, "epochs": None, "max_steps": None, "hidden_size": 8}

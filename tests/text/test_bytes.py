@@ -1,4 +1,4 @@
-"""Models of bytes: any file is learnt, sampled, scored and exported, and no byte is lost on the way."""
+"""Byte models: any file can be learned, sampled, scored and exported, and no byte is lost."""
 
 import json
 
@@ -30,23 +30,14 @@ def command(*arguments, code=0, **how):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with a file of bytes and a run on it."""
+    """A folder with a file of bytes and a run trained on it."""
     folder = tmp_path_factory.mktemp("bytes")
     (folder / "data.bin").write_bytes(DATA)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
             patch.setenv(name, "1")
-        command(
-            "train",
-            folder / "data.bin",
-            "--vocabulary",
-            "bytes",
-            *TINY,
-            "--max-steps",
-            20,
-            "--checkpoint-dir",
-            folder / "run",
-        )
+        how = ("--vocabulary", "bytes", "--max-steps", 20, "--checkpoint-dir", folder / "run")
+        command("train", folder / "data.bin", *TINY, *how)
     return folder
 
 
@@ -57,7 +48,7 @@ def run(home, one_process, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_run_knows_that_it_learnt_bytes(run):
+def test_a_run_on_bytes_records_its_vocabulary(run):
     record = read_record(latest_checkpoint(run))
     assert record.vocabulary == ByteVocabulary() != Vocabulary(map(chr, range(256)))
     assert (record.train.vocabulary, record.model.vocab_size, record.text.characters) == ("bytes", 256, len(DATA))
@@ -66,9 +57,9 @@ def test_the_run_knows_that_it_learnt_bytes(run):
 @pytest.mark.slow
 def test_resuming_and_fine_tuning_keep_to_bytes(run, tmp_path):
     (tmp_path / "text.txt").write_bytes("né\xff".encode() * 200)
-    command("train", "--init-from", run, tmp_path / "text.txt", "--max-steps", 3, "--batch-size", 2, "--num-steps", 5,
-            "--checkpoint-dir", tmp_path / "fine", "--quiet")  # fmt: skip
-    command("train", "--resume", "--max-steps", 5, "--checkpoint-dir", tmp_path / "fine", "--quiet")
+    fine = ("--checkpoint-dir", tmp_path / "fine", "--quiet")
+    command("train", tmp_path / "text.txt", "--init-from", run, "--max-steps", 3, "--batch-size", 2, "--num-steps", 5, *fine)
+    command("train", "--resume", "--max-steps", 5, *fine)
     assert read_record(latest_checkpoint(tmp_path / "fine")).vocabulary == ByteVocabulary()
 
 
@@ -85,26 +76,14 @@ def test_raw_bytes_are_written_to_a_file_and_readable_text_to_the_terminal(run, 
 
 def test_a_prime_may_be_any_bytes(run, tmp_path):
     (tmp_path / "prime").write_bytes(b"\xff\xfe\x00\xc3")
-    command(
-        "sample",
-        "--checkpoint-dir",
-        run,
-        "--length",
-        5,
-        "--seed",
-        1,
-        "--prime-file",
-        tmp_path / "prime",
-        "-o",
-        tmp_path / "raw",
-    )
+    draw = ("--checkpoint-dir", run, "--length", 5, "--seed", 1)
+    command("sample", *draw, "--prime-file", tmp_path / "prime", "-o", tmp_path / "raw")
     assert (tmp_path / "raw").read_bytes().startswith(b"\xff\xfe\x00\xc3")
     assert len((tmp_path / "raw").read_bytes()) == 9
-    text = command("sample", "--checkpoint-dir", run, "--length", 5, "--seed", 1, "--prime", "é").stdout
-    assert text.startswith("é")
+    assert command("sample", *draw, "--prime", "é").stdout.startswith("é")
 
 
-def test_the_sampler_writes_characters_whose_bytes_come_in_two_chunks(run):
+def test_characters_split_over_two_chunks_are_written_whole(run):
     sampler = Sampler.from_checkpoint(latest_checkpoint(run))
     bias = np.full(256, -100.0, np.float32)
     bias[list("é".encode())] = 100, 100
@@ -117,7 +96,7 @@ def test_the_sampler_writes_characters_whose_bytes_come_in_two_chunks(run):
     assert sampler.sample("", 40, top_n=0, seed=3) == whole.decode("utf-8", "replace")
 
 
-def test_one_step_takes_one_byte(run):
+def test_a_single_step_takes_one_byte(run):
     sampler = Sampler.from_checkpoint(latest_checkpoint(run))
     character, state = "a", None
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Fetching named texts from a server on this machine: whole, cut, gone on with, refused."""
+"""Downloading named texts from a local server: whole, interrupted, continued, refused."""
 
 import hashlib
 import json
@@ -10,14 +10,14 @@ from click.testing import CliRunner
 
 from charrnn_tf.cli.main import cli
 from charrnn_tf.errors import TextError
-from charrnn_tf.text import catalog as fetching
+from charrnn_tf.text import catalog
 from charrnn_tf.text.catalog import CORPORA, Named, fetch
 
 TEXT = bytes(range(256)) * 1000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one text; `cut` is how many bytes an answer has at most, `ranges` whether it may begin in the middle."""
+    """Serves one text. cut: upper bound on the bytes of an answer; ranges: whether an answer may begin in the middle."""
 
     content, cut, ranges, status = TEXT, None, True, None
 
@@ -76,17 +76,17 @@ def test_a_text_is_fetched_whole_and_once(server, tmp_path):
     assert server.asked == [None]
 
 
-def test_a_download_that_was_cut_goes_on(server, tmp_path):
+def test_an_interrupted_download_continues(server, tmp_path):
     server.cut = 100_000
     for have in (100_000, 200_000):
-        with pytest.raises(TextError, match=rf"{have:,} bytes are kept: give the command again to go on\.$"):
+        with pytest.raises(TextError, match=rf"{have:,} bytes are kept: run the command again to continue\.$"):
             fetch("made-up", tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [".made-up.txt.partial"]
     assert fetch("made-up", tmp_path).read_bytes() == TEXT
     assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_server_that_knows_no_ranges_sends_all_again(server, tmp_path):
+def test_a_server_without_ranges_sends_the_whole_text_again(server, tmp_path):
     (tmp_path / ".made-up.txt.partial").write_bytes(b"something else")
     server.ranges = False
     assert fetch("made-up", tmp_path).read_bytes() == TEXT
@@ -96,24 +96,24 @@ def test_a_server_that_knows_no_ranges_sends_all_again(server, tmp_path):
 @pytest.mark.parametrize("content", [TEXT[:-1] + b"x", TEXT + b"x" * 100_000])
 def test_another_text_never_appears_under_the_name(server, tmp_path, content):
     server.content = content
-    with pytest.raises(TextError, match="has another text than made-up: its sum is not the one known"):
+    with pytest.raises(TextError, match="has another text than made-up: the checksum differs"):
         fetch("made-up", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_beginning_is_begun_anew_the_next_time(server, tmp_path):
+def test_a_wrong_beginning_is_replaced_by_the_next_download(server, tmp_path):
     partial = tmp_path / ".made-up.txt.partial"
     for wrong in (b"wrong", b"x" * len(TEXT), b"x" * (len(TEXT) + 5)):
         partial.write_bytes(wrong)
         if len(wrong) <= len(TEXT):
-            with pytest.raises(TextError, match="its sum is not the one known"):
+            with pytest.raises(TextError, match="the checksum differs"):
                 fetch("made-up", tmp_path)
             assert not partial.exists()
         assert fetch("made-up", tmp_path).read_bytes() == TEXT
         (tmp_path / "made-up.txt").unlink()
 
 
-def test_a_text_that_ends_too_early_is_told(server, tmp_path):
+def test_a_text_that_ends_too_early_is_an_error(server, tmp_path):
     server.content = TEXT[:1000]
     with pytest.raises(TextError, match=r"ended after 1,000 of 256,000 bytes\. 1,000 bytes are kept"):
         fetch("made-up", tmp_path)
@@ -121,17 +121,15 @@ def test_a_text_that_ends_too_early_is_told(server, tmp_path):
 
 def test_another_file_of_that_name_is_kept(server, tmp_path):
     (tmp_path / "made-up.txt").write_text("mine")
-    with pytest.raises(TextError, match="is there already and is another text"):
+    with pytest.raises(TextError, match="exists and is another text"):
         fetch("made-up", tmp_path)
     assert (tmp_path / "made-up.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_a_refusal_is_one_line(server, tmp_path, status):
+def test_a_servers_refusal_is_a_one_line_error(server, tmp_path, status):
     server.status = status
-    with pytest.raises(
-        TextError, match=rf"^can't fetch {server.url}: {status} .*Use --url for another place that has it\.$"
-    ):
+    with pytest.raises(TextError, match=rf"^can't fetch {server.url}: {status} .*Use `url` for another address\.$"):
         fetch("made-up", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -139,12 +137,13 @@ def test_a_refusal_is_one_line(server, tmp_path, status):
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("http://127.0.0.1:9/x", "connection refused"), ("ftp://127.0.0.1/x", "no address that begins with"),
-        ("", "no address that begins with"), ("http://", "can't fetch"), ("http://a b/", "can't fetch"),
-        ("http://127.0.0.1:port/", "can't fetch"), ("http://\udcff/", "can't fetch"), ("file:///etc/passwd", "no address"),
+        ("http://127.0.0.1:9/x", "connection refused"), ("ftp://127.0.0.1/x", "not an address that begins with"),
+        ("", "not an address that begins with"), ("http://", "can't fetch"), ("http://a b/", "can't fetch"),
+        ("http://127.0.0.1:port/", "can't fetch"), ("http://\udcff/", "can't fetch"),
+        ("file:///etc/passwd", "not an address that begins with"),
     ],
 )  # fmt: skip
-def test_a_place_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, url, why):
+def test_an_address_that_cannot_be_reached_is_a_one_line_error(tmp_path, monkeypatch, url, why):
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(TextError) as caught:
         fetch("anna", tmp_path, url=url)
@@ -152,17 +151,17 @@ def test_a_place_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, url, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_server_that_falls_silent_is_not_waited_for(server, tmp_path, monkeypatch):
+def test_a_server_that_stops_answering_is_given_up(server, tmp_path, monkeypatch):
     silence = threading.Event()
-    monkeypatch.setattr(fetching, "TIMEOUT", 0.2)
+    monkeypatch.setattr(catalog, "TIMEOUT", 0.2)
     monkeypatch.setattr(Handler, "do_GET", lambda self: silence.wait(5))
     with pytest.raises(TextError, match=r"timed out\. Is there a network\?$"):
         fetch("made-up", tmp_path)
     silence.set()
 
 
-def test_an_unknown_name_is_told_the_known_ones(tmp_path):
-    with pytest.raises(TextError, match="there is no corpus 'annie'; they are: anna, tinyshakespeare"):
+def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(TextError, match="there is no corpus 'annie'; known are: anna, tinyshakespeare"):
         fetch("annie", tmp_path)
 
 

@@ -88,7 +88,7 @@ def shuffled(characters, seed=1):
 
 @pytest.mark.parametrize("first", [0, 1, 0x80, 0x100], ids=hex)
 @pytest.mark.parametrize("count", [1, 127, 255, 256, 257])
-def test_ids_are_places_in_the_sorted_set_whatever_bytes_the_characters_take(first, count):
+def test_ids_are_places_in_the_sorted_set_for_characters_of_any_width(first, count):
     text = shuffled(map(chr, range(first, first + count)))
     places = {character: place for place, character in enumerate(sorted(set(text)))}
     ids = Vocabulary.from_text(text).encode(text)
@@ -98,7 +98,7 @@ def test_ids_are_places_in_the_sorted_set_whatever_bytes_the_characters_take(fir
 
 @pytest.mark.parametrize("strangers", ["\x00", "\U0001f680", "\x00\u4e00", "\x00\ud800\U0001f680"], ids=ascii)
 @pytest.mark.parametrize("count", [1, 254, 255, 256, 257])
-def test_unknown_characters_of_one_byte_and_more_are_found_beside_any_number_of_known(count, strangers):
+def test_unknown_characters_of_any_width_are_found_in_vocabularies_of_any_size(count, strangers):
     known = [chr(point) for point in range(1, count + 1)]
     vocabulary, text = Vocabulary(reversed(known)), shuffled([*known, *strangers])
     ids = vocabulary.encode(text, unknown="skip")
@@ -111,25 +111,25 @@ def test_unknown_characters_of_one_byte_and_more_are_found_beside_any_number_of_
 
 
 @given(known=st.text(st.characters(max_codepoint=300), min_size=1), text=st.text(st.characters(max_codepoint=255)))
-def test_texts_of_one_byte_characters_are_encoded_as_others(known, text):
+def test_texts_of_one_byte_characters_are_encoded_like_others(known, text):
     vocabulary = Vocabulary.from_text(known)
-    wide = vocabulary.encode(text + "\U0001f680", unknown="skip")  # what makes it one of the others
+    wide = vocabulary.encode(text + "\U0001f680", unknown="skip")  # a character of more than a byte
     assert vocabulary.encode(text, unknown="skip").tolist() == wide.tolist()
     assert wide.tolist() == [vocabulary.characters.index(character) for character in text if character in known]
 
 
-def test_no_text_is_no_ids_and_back():
+def test_an_empty_text_has_no_ids():
     vocabulary = Vocabulary("ab")
     assert vocabulary.encode("").tolist() == []
     assert vocabulary.encode("").dtype == vocabulary.dtype
     assert vocabulary.decode([]) == ""
 
 
-def test_unknown_characters_are_told_with_their_code_points():
+def test_unknown_characters_are_named_with_their_code_points():
     with pytest.raises(TextError) as caught:
         Vocabulary.from_text("abc").encode("a…bé\né")
     assert str(caught.value) == (
-        "characters the model never saw: '\\n' (U+000A), 'é' (U+00E9), '…' (U+2026). Leave them out, or use --unknown skip."
+        "characters the model never saw: '\\n' (U+000A), 'é' (U+00E9), '…' (U+2026). Leave them out, or use `unknown` skip."
     )
 
 
@@ -138,7 +138,7 @@ def test_only_the_first_five_unknown_characters_are_spelled_out():
         Vocabulary("z").encode("zabcdefg")
     assert str(caught.value) == (
         "characters the model never saw: 'a' (U+0061), 'b' (U+0062), 'c' (U+0063), 'd' (U+0064), 'e' (U+0065) and 2 more. "
-        "Leave them out, or use --unknown skip."
+        "Leave them out, or use `unknown` skip."
     )
 
 
@@ -153,14 +153,14 @@ def test_unknown_characters_below_between_and_above_the_known_are_found(stranger
 
 
 @given(known=ANY_TEXT, text=ANY_TEXT)
-def test_skip_keeps_what_is_known_in_order(known, text):
+def test_skip_keeps_known_characters_in_order(known, text):
     vocabulary = Vocabulary.from_text(known)
     kept = "".join(character for character in text if character in known)
     assert vocabulary.decode(vocabulary.encode(text, unknown="skip")) == kept
 
 
-def test_another_word_for_unknown_is_refused():
-    with pytest.raises(ConfigError, match="unknown must be one of error, skip, got 'ignore'"):
+def test_an_unknown_value_of_unknown_is_refused():
+    with pytest.raises(ConfigError, match="`unknown` must be one of error, skip, got 'ignore'"):
         Vocabulary("ab").encode("ab", unknown="ignore")
 
 
@@ -186,7 +186,7 @@ def test_describe_character_shows_it_and_its_code_point(character, shown):
     assert describe_character(character) == shown
 
 
-def test_decode_refuses_ids_the_vocabulary_has_not():
+def test_decode_refuses_ids_outside_the_vocabulary():
     with pytest.raises(ConfigError):
         Vocabulary("ab").decode([0, 2])
 

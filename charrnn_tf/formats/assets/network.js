@@ -24,7 +24,7 @@ function restored(stored) {
   return out;
 }
 
-/** out += rows . x, for a matrix with out.length rows of x.length numbers; four rows at a time read x only once. */
+/** out += matrix . x, for out.length rows of x.length numbers; four rows at once, so that x is read less often. */
 function addProduct(out, matrix, x) {
   const columns = x.length;
   let row = 0;
@@ -54,9 +54,9 @@ function sigmoid(x) {
 }
 
 /**
- * A character model: stacked LSTM or GRU layers between an input row for each character and a dense output.
+ * A character model: stacked LSTM or GRU layers between one input row per character and a dense output layer.
  *
- * Gates stand in Keras's order, i, f, g, o (LSTM) and z, r, g (GRU, reset after the product), as in the package's layers.
+ * Gates are in Keras's order: i, f, g, o (LSTM) and z, r, g (GRU, reset after the product).
  */
 class Network {
   constructor(spec) {
@@ -66,7 +66,7 @@ class Network {
     this.weights = Object.fromEntries(Object.entries(spec.weights).map(([name, stored]) => [name, restored(stored)]));
   }
 
-  /** Zeros: for each layer its hidden state and, of an LSTM, its cell. */
+  /** Zeros for each layer's hidden and cell state; a GRU uses only the first. */
   zeroState() {
     return Array.from({ length: this.spec.layers }, () => ({
       hidden: new Float32Array(this.hidden), cell: new Float32Array(this.hidden),
@@ -77,7 +77,7 @@ class Network {
     return state.map(({ hidden, cell }) => ({ hidden: hidden.slice(), cell: cell.slice() }));
   }
 
-  /** Read one character by its id: the state is changed, the logits of the next character are returned. */
+  /** Read one character by its id: updates the state in place and returns the logits of the next character. */
   step(id, state) {
     let x = null;
     for (let n = 0; n < this.spec.layers; n += 1) {
@@ -89,7 +89,7 @@ class Network {
     return logits;
   }
 
-  /** What the layer before, or the character, brings to a layer's gates, with the bias. */
+  /** Contribution of a layer's input, a character or the previous layer's output, to its gates, with the bias. */
   inputs(n, id, x) {
     const row = (matrix, length) => matrix.subarray(id * length, (id + 1) * length);
     const gates = this.weights[`bias_${n}`].slice(0, this.gates);
@@ -127,7 +127,7 @@ class Network {
   }
 }
 
-/** -log2 of the probability that logits give to an id. */
+/** Bits of surprise at an id: -log2 of its probability. */
 function surprise(logits, id) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const total = logits.reduce((sum, logit) => sum + Math.exp(logit - largest), 0);
@@ -135,8 +135,8 @@ function surprise(logits, id) {
 }
 
 /**
- * Draw an id as the package does: temperature (0: the likeliest), then the topN likeliest (0: all), then the fewest likeliest
- * whose probabilities reach topP. uniform: a number in [0, 1).
+ * Draw an id as the package does: temperature (0: the likeliest), then the topN likeliest (0: all), then the smallest set of
+ * likeliest ones whose probabilities reach topP. uniform: a number in [0, 1).
  */
 function choose(logits, uniform, { temperature, topN, topP }) {
   const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
@@ -155,7 +155,7 @@ function choose(logits, uniform, { temperature, topN, topP }) {
   return kept[last];
 }
 
-/** Numbers in [0, 1) from a seed: Bob Jenkins's small fast generator with 32-bit words. */
+/** Random numbers in [0, 1) from a seed: Bob Jenkins's small fast generator with 32-bit words. */
 function generator(seed) {
   let [a, b, c, d] = [0xf1ea5eed, seed >>> 0, seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
   const rotate = (x, k) => (x << k) | (x >>> (32 - k));

@@ -4,7 +4,7 @@ const bits = numbers(Float32Array, data.bits);
 const likeliest = numbers(Id, data.likeliest);
 const probabilities = numbers(Uint16Array, data.probabilities);
 const activations = numbers(Int8Array, data.activations);
-const back = numbers(Uint8Array, data.back);
+const influence = numbers(Uint8Array, data.back);
 const kept = likeliest.length / ids.length; // likeliest characters of each distribution
 
 const text = document.getElementById("text");
@@ -13,37 +13,37 @@ const cell = document.getElementById("cell");
 const spans = Array.from(ids, (id) => characterSpan(data.labels[id]));
 let current = 0;
 
-/** The likeliest characters before one was read, as [label, probability]. */
+/** The likeliest characters before character n was read, as [label, probability]. */
 function expected(n) {
   const places = Array.from({ length: n ? kept : 0 }, (_, k) => n * kept + k);
   return places.map((place) => [data.labels[likeliest[place]], probabilities[place] / 65535]);
 }
 
-/** These as words. */
+/** The same as text. */
 function expectedWords(n) {
   return expected(n).map(([label, p]) => `${readable(label)} ${(100 * p).toFixed(1)}%`).join(", ");
 }
 
-/** How much the prediction of a character hung on the one so far before it, as a share of the strongest. */
+/** Influence of the character at a distance on the prediction of character n, as a fraction of the strongest. */
 function share(n, distance) {
-  return distance > 0 && distance <= Math.min(n, data.distance) ? back[(n - 1) * data.distance + distance - 1] / 255 : 0;
+  return distance > 0 && distance <= Math.min(n, data.distance) ? influence[(n - 1) * data.distance + distance - 1] / 255 : 0;
 }
 
-/** The three earlier characters that a prediction hung on most, as words. */
-function reasons(n) {
+/** The three earlier characters with the most influence on a prediction, as text. */
+function mostInfluential(n) {
   const distances = Array.from({ length: Math.min(n, data.distance) }, (_, k) => k + 1);
   const strongest = distances.sort((a, b) => share(n, b) - share(n, a)).slice(0, 3);
   return strongest.map((distance) => `${readable(data.labels[ids[n - distance]])} (${distance} back)`).join(", ");
 }
 
 function describe(n) {
-  const surprise = n ? `${bits[n].toFixed(2)} bits; expected: ${expectedWords(n)}` : "the first, which nothing came before";
+  const surprise = n ? `${bits[n].toFixed(2)} bits; expected: ${expectedWords(n)}` : "nothing to predict it from";
   const level = activations[Number(cell.value) * ids.length + n] / 127;
-  const hung = n && mode() === "back" ? ` It hung most on ${reasons(n)}.` : "";
-  return `Character ${n + 1}, ${readable(data.labels[ids[n]])}: ${surprise}. The cell: ${level.toFixed(2)}.${hung}`;
+  const influences = n && mode() === "back" ? ` Most influence: ${mostInfluential(n)}.` : "";
+  return `Character ${n + 1}, ${readable(data.labels[ids[n]])}: ${surprise}. The cell: ${level.toFixed(2)}.${influences}`;
 }
 
-/** The ground of a character by what the colours show. */
+/** Background colour of a character in a mode. */
 function colour(mode, n) {
   if (mode === "surprise") return surpriseColour(n ? bits[n] : 0);
   if (mode === "cell") {
@@ -57,7 +57,7 @@ function mode() {
   return document.querySelector("input[name=mode]:checked").value;
 }
 
-/** Colour the characters from one to before another. */
+/** Colour the characters from `begin` to before `end`. */
 function paint(begin, end) {
   const shown = mode();
   for (let n = Math.max(begin, 0); n < end; n += 1) spans[n].style.backgroundColor = colour(shown, n);
@@ -68,8 +68,8 @@ function paintAll() {
   paint(0, spans.length);
 }
 
-/** Point at a character. */
-function point(n) {
+/** Select a character. */
+function select(n) {
   const before = current;
   spans[before].classList.remove("current");
   current = Math.min(Math.max(n, 0), spans.length - 1);
@@ -78,8 +78,8 @@ function point(n) {
   if (mode() === "back") for (const end of [before, current]) paint(end - data.distance, end);
 }
 
-/** The place one line up or down, by where characters stand on the screen. */
-function beside(direction) {
+/** The character one line up (-1) or down (1), by positions on the screen. */
+function lineNeighbour(direction) {
   const { left, top } = spans[current].getBoundingClientRect();
   let n = current;
   while (spans[n + direction] && Math.abs(spans[n].getBoundingClientRect().top - top) < 2) n += direction;
@@ -90,7 +90,7 @@ function beside(direction) {
 }
 
 const keys = {
-  ArrowLeft: () => current - 1, ArrowRight: () => current + 1, ArrowUp: () => beside(-1), ArrowDown: () => beside(1),
+  ArrowLeft: () => current - 1, ArrowRight: () => current + 1, ArrowUp: () => lineNeighbour(-1), ArrowDown: () => lineNeighbour(1),
   Home: () => 0, End: () => spans.length - 1,
 };
 
@@ -100,14 +100,14 @@ text.append(...spans);
 text.addEventListener("mousemove", (event) => {
   const where = `${event.clientX},${event.clientY}`;
   const n = placeOf.get(event.target);
-  if (where === pointer || n === undefined) return; // the text was scrolled under a mouse that rests
+  if (where === pointer || n === undefined) return; // same position: the text scrolled under the mouse
   pointer = where;
-  if (n !== current) point(n);
+  if (n !== current) select(n);
 });
 text.addEventListener("keydown", (event) => {
   if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
-  point(keys[event.key]());
+  select(keys[event.key]());
   spans[current].scrollIntoView({ block: "nearest" });
 });
 document.querySelectorAll("input[name=mode]").forEach((input) => input.addEventListener("change", paintAll));
@@ -116,7 +116,7 @@ cell.addEventListener("change", () => {
   paintAll();
 });
 
-/** The table of all characters, made when it is first opened. */
+/** Build the table of all characters when it is first opened. */
 document.getElementById("numbers").addEventListener("toggle", (event) => {
   const place = event.target.querySelector("div");
   if (place.firstChild) return;
@@ -137,5 +137,5 @@ document.getElementById("numbers").addEventListener("toggle", (event) => {
   place.append(table);
 });
 
-point(0);
+select(0);
 paintAll();

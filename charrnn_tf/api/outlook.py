@@ -1,0 +1,59 @@
+"""How far a run has come, and when it will end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ..runs.metrics import nats
+from ..training.trainer import Trainer
+
+CALLS_TO_BELIEVE = 3  # compiled calls before the speed is believed: the first is slower
+
+
+class Outlook:
+    """Progress of a run for displays; told of each compiled call."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._calls = 0
+        self._ends: float | None = None  # by `time.monotonic`
+
+    def call(self, chars_per_second: float) -> bool:
+        """After a compiled call: whether this is the first with a believable estimate of the end."""
+        self._calls += 1
+        if self._calls >= CALLS_TO_BELIEVE:
+            self._ends = time.monotonic() + self.expected_seconds(chars_per_second) - self._trainer.seconds
+        return self._calls == CALLS_TO_BELIEVE
+
+    @property
+    def fraction_done(self) -> float:
+        """Largest fraction used of the budgets, 0 to 1."""
+        trainer, limit = self._trainer, self._trainer.config.max_seconds
+        used = [trainer.step / trainer.total_steps] if trainer.total_steps else []
+        return min(1.0, max(used + ([trainer.seconds / limit] if limit else [])))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds until the end; None before the first estimate."""
+        return None if self._ends is None else max(self._ends - time.monotonic(), 0.0)
+
+    def expected_seconds(self, chars_per_second: float) -> float:
+        """Estimated seconds of the whole run, by the budget that ends first."""
+        trainer = self._trainer
+        ends = [trainer.config.max_seconds] if trainer.config.max_seconds is not None else []
+        if trainer.total_steps is not None:
+            chars_per_step = trainer.config.batch_size * trainer.config.num_steps
+            ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
+        return min(ends)
+
+    def conclusion(self) -> Iterator[str]:
+        """Lines on why the run ended early, if it did, and its last and best validation losses."""
+        trainer = self._trainer
+        if not trainer.stopped and trainer.out_of_patience:
+            yield f"Ended early: {trainer.config.patience} validations in a row without improvement."
+        last, best = trainer.last_validation, trainer.directory.best
+        if last is not None:
+            yield f"Last validation: {nats(last)}."
+        if best and best.validation_loss is not None:
+            yield f"Best validation: {nats(best.validation_loss)}, in {best.name}."

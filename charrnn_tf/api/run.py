@@ -1,0 +1,186 @@
+"""A run in Python: its history and checkpoints, and everything that the commands do with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CheckpointError
+from ..machine import startup
+from ..runs.chart import chart
+from ..runs.find import find, find_record, holds_run, identity, list_checkpoints, without_checkpoints
+from ..runs.metrics import METRICS, Row, read_rows
+from ..text.corpus import check_length, load_corpus
+
+if TYPE_CHECKING:
+    from ..inference.evaluation import Evaluation
+    from ..inference.sampling import Sample, Sampler
+
+ROWS_SHOWN = 20  # of a history's table in a notebook
+
+
+class History(list[Row]):
+    """The rows of metrics.csv: a list that also converts, `pandas.DataFrame(history)`."""
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The rows as a dictionary of columns, by name."""
+        return {field.name: [getattr(row, field.name) for row in self] for field in dataclasses.fields(Row)}
+
+    def _repr_html_(self) -> str:
+        """The latest rows as a table."""
+        names = list(self.columns)
+        rows = [["" if value is None else f"{value:,.4g}" for value in dataclasses.astuple(row)] for row in self[-ROWS_SHOWN:]]
+        lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"]
+        lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+        return f"<table>{''.join(lines)}</table>"
+
+
+class Run:
+    """A run's folder, as `train` and `open_run` return it. Everything is read when it is asked for, so it is never stale.
+
+    Methods take `checkpoint`: "latest", "best", a name such as "i2000_l512", or a path.
+    """
+
+    def __init__(self, directory: str | Path, stopped: bool = False) -> None:
+        self.directory = Path(directory)
+        self.stopped = stopped  # whether an interrupt ended the training that returned this object
+        self._sampler: tuple[Any, Sampler] | None = None  # of the checkpoint used last
+
+    def __repr__(self) -> str:
+        """Folder, latest checkpoint and losses, on one line."""
+        try:
+            path, record = find_record("latest", self.directory)
+        except CheckpointError:
+            return f"Run({str(self.directory)!r}, no checkpoint)"
+        losses = {"train loss": record.train_loss, "validation loss": record.validation_loss}
+        shown = "".join(f", {name} {loss:.4f}" for name, loss in losses.items() if loss is not None)
+        return f"Run({str(self.directory)!r}, {path.name}{shown}{', stopped' if self.stopped else ''})"
+
+    @property
+    def history(self) -> History:
+        """The rows of metrics.csv; losses in nats per character."""
+        path = self.directory / METRICS
+        return History(read_rows(path) if path.exists() else ())
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Paths of the checkpoints, oldest first."""
+        return list_checkpoints(self.directory)
+
+    @property
+    def latest(self) -> Path:
+        """The checkpoint with the highest step. Raises CheckpointError where there is none."""
+        return find("latest", self.directory)
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the lowest validation loss; without validation, the latest."""
+        return find("best", self.directory)
+
+    def sampler(self, checkpoint: str | Path = "latest") -> Sampler:
+        """The sampling model of a checkpoint, batch 1; the last one used is kept."""
+        path = find(checkpoint, self.directory)
+        if self._sampler is None or self._sampler[0] != identity(path):
+            startup.start()
+            from ..inference.sampling import Sampler
+
+            self._sampler = identity(path), Sampler.from_checkpoint(path)
+        return self._sampler[1]
+
+    def sample(
+        self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None, **cuts: Any
+    ) -> Sample:
+        """Generate `length` characters after a prime; a notebook shows each character's surprise.
+
+        cuts: `top_n`, `top_p`, `temperature`, `unknown`, as in `Sampler.chunks`. seed: None draws a new one.
+        """
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)
+
+    def evaluate(
+        self, text: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error", window: int = 0
+    ) -> Evaluation:
+        """Score a text, or the text of a file, in nats per character; see `charrnn_tf.evaluate`."""
+        path, record = find_record(checkpoint, self.directory)
+        startup.start()
+        from ..inference.evaluation import Evaluator
+        from ..machine.hardware import available_cores
+        from ..runs.checkpoint import load_model
+
+        if _is_path(text):
+            ids = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown).ids
+        else:
+            ids = record.vocabulary.encode(str(text), unknown)
+        check_length(ids)
+        model, record = load_model(path)
+        return Evaluator(model, record.model, available_cores()).evaluate(ids, window=window)
+
+    def export(
+        self, path: str | Path, format: str = "savedmodel", *, checkpoint: str | Path = "latest", text: str | None = None
+    ) -> Path:
+        """Write the model for other programs and return the path; formats as in `charrnn-tf export`.
+
+        text: file for measuring the loss added by 8-bit weights, for "web" only.
+        """
+        from ..formats.exporting import export_checkpoint, held_out_ids
+
+        found, record = find_record(checkpoint, self.directory)
+        held_out = held_out_ids(record, text) if format == "web" else None
+        startup.start()
+        export_checkpoint(found, path, format, held_out)
+        return Path(path)
+
+    def report(
+        self, text: str | Path, path: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error",
+        limit_chars: int = 5000, seed: int = 0,
+    ) -> Path:  # fmt: skip
+        """Write a page on what the model has learned, with a text or the text of a file; returns the path."""
+        from ..files import write_file
+
+        found, record = find_record(checkpoint, self.directory)
+        if _is_path(text):
+            ids = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars).ids
+        else:
+            ids = record.vocabulary.encode(str(text)[:limit_chars], unknown)
+        startup.start(1)
+        from ..insight.report import report
+
+        title = str(text) if _is_path(text) else "a text"
+        write_file(path, report(found, ids, title, seed=seed).encode("utf-8", "surrogateescape"))
+        return Path(path)
+
+    def plot(self, path: str | Path | None = None, *, against: str = "steps") -> Any:
+        """Plot the losses: a matplotlib figure, or the path of the .png, .svg or .pdf file that is written."""
+        from ..insight import plots
+
+        if path is None:
+            return plots.draw([plots.read_run(self.directory)], against=against)
+        return plots.plot_runs([self.directory], path, against=against)
+
+    def _repr_html_(self) -> str:
+        """Losses and a sample, for notebooks."""
+        rows = self.history
+        parts = [f"<p><code>{html.escape(repr(self))}</code></p>", chart(rows) if rows else ""]
+        if self.checkpoints:
+            parts.append(self.sample(length=300, seed=0)._repr_html_())
+        return "".join(parts)
+
+
+def open_run(checkpoint_dir: str | Path = "checkpoints") -> Run:
+    """Open the run in a folder. Raises CheckpointError where there is none."""
+    if not os.path.isdir(checkpoint_dir) or not holds_run(checkpoint_dir):
+        list_checkpoints(checkpoint_dir)  # raises where there is no such folder
+        raise without_checkpoints(checkpoint_dir)
+    return Run(checkpoint_dir)
+
+
+def _is_path(text: str | Path) -> bool:
+    """Whether a text is meant as the path of a file: a Path, or a string that names an existing file."""
+    if isinstance(text, Path):
+        return True
+    return len(text) < 1000 and "\n" not in text and "\0" not in text and os.path.isfile(text)

@@ -1,0 +1,186 @@
+"""`charrnn_tf.train` and `Run`: what the command does, from Python."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import make_text
+
+import charrnn_tf as cr
+from charrnn_tf.cli.main import cli
+from charrnn_tf.errors import CheckpointError, ConfigError, TextError
+from charrnn_tf.runs.metrics import read_rows
+
+pytestmark = pytest.mark.usefixtures("one_process")
+
+TEXT = make_text(3000, seed=5)
+TINY = {"hidden_size": 8, "batch_size": 4, "num_steps": 8, "max_steps": 12, "log_every": 4, "validate_every": 6}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, which tests must not change."""
+    directory = tmp_path_factory.mktemp("finished")
+    return cr.train(text=TEXT, checkpoint_dir=directory, display=False, **TINY)
+
+
+def losses(directory):
+    return [(row.step, row.train_loss, row.validation_loss, row.learning_rate) for row in read_rows(directory / "metrics.csv")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({}, []),
+        ({"cell": "gru", "embedding_size": 4, "precision": "float32"}, ["--cell", "gru", "--embedding-size", "4", "--precision", "float32"]),
+        ({"preset": "notebook-tf1", "sample_every": 6}, ["--preset", "notebook-tf1", "--sample-every", "6"]),
+    ],
+)  # fmt: skip
+@pytest.mark.slow
+def test_train_writes_the_bits_that_the_command_writes(settings, flags, tmp_path):
+    run = cr.train("text.txt", checkpoint_dir="python", display=False, **TINY | settings)
+    tiny = [part for name, value in TINY.items() for part in ("--" + name.replace("_", "-"), str(value))]
+    cli.main(["train", "text.txt", "--checkpoint-dir", "command", "--quiet", *tiny, *flags], standalone_mode=False)
+    assert losses(tmp_path / "python") == losses(tmp_path / "command")
+    assert [row.step for row in run.history] == [4, 6, 8, 12] or "notebook-tf1" in settings.values()
+    for own, other in zip(run.checkpoints, cr.open_run("command").checkpoints, strict=True):
+        assert own.name == other.name
+        weights = [cr.Sampler.from_checkpoint(path).model.get_weights() for path in (own, other)]
+        assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_a_run_has_history_checkpoints_latest_and_best(finished):
+    assert [row.step for row in finished.history] == [4, 6, 8, 12]
+    assert finished.history.columns["step"] == [4, 6, 8, 12]
+    assert set(finished.history.columns) == {
+        "step", "epoch", "seconds", "train_loss", "validation_loss", "learning_rate", "chars_per_second",
+    }  # fmt: skip
+    assert finished.checkpoints == sorted(finished.checkpoints, key=lambda path: int(path.name[1:].split("_")[0]))
+    assert finished.latest.name == "i12_l8"
+    assert finished.best in finished.checkpoints
+    assert finished.stopped is False
+    assert repr(finished).startswith(f"Run({str(finished.directory)!r}, i12_l8, train loss ")
+
+
+def test_a_history_becomes_a_data_frame(finished):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(finished.history)
+    assert list(frame.columns) == list(finished.history.columns)
+    assert frame.step.tolist() == [4, 6, 8, 12]
+
+
+def test_a_run_samples_evaluates_and_plots(finished, tmp_path):
+    sample = finished.sample("The ", 20, seed=1, top_n=3)
+    assert sample.startswith("The ")
+    assert len(sample) == 24
+    assert sample == finished.sample("The ", 20, seed=1, top_n=3)
+    by_text = finished.evaluate(TEXT[:500])
+    (tmp_path / "part.txt").write_text(TEXT[:500], encoding="utf-8")
+    assert finished.evaluate("part.txt") == by_text == cr.evaluate(finished.latest, TEXT[:500])
+    assert finished.plot("losses.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    assert finished.plot().axes
+
+
+@pytest.mark.slow
+def test_a_run_exports_and_reports(finished, tmp_path):
+    assert (finished.export("model") / "saved_model.pb").is_file()
+    assert finished.export("model.keras", format="keras").is_file()
+    assert "<html" in finished.report(TEXT[:200], "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_shows_its_losses_and_a_sample(finished):
+    shown = finished._repr_html_()
+    assert "<svg" in shown
+    assert "<pre" in shown
+    assert "<td>12</td>" in finished.history._repr_html_()
+
+
+def test_open_run_opens_only_what_is_a_run(finished, tmp_path):
+    assert cr.open_run(finished.directory).latest == finished.latest
+    with pytest.raises(CheckpointError, match="no checkpoints in 'nowhere'"):
+        cr.open_run("nowhere")
+    with pytest.raises(CheckpointError, match="no checkpoints in"):
+        cr.open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hiden_size": 8}, r"train has no argument 'hiden_size'; did you mean 'hidden_size'\?"),
+        ({"chekpoint_dir": "x"}, r"train has no argument 'chekpoint_dir'; did you mean 'checkpoint_dir'\?"),
+        ({"hidden_size": 0}, "`hidden_size` must be a whole number of at least 1"),
+        ({"resume": True, "overwrite": True}, "`resume` continues a run and `overwrite` replaces it"),
+        ({"source": "text.txt", "text": "abc"}, "either `source` or `text`"),
+        ({"preset": "karpathy"}, "preset must be one of default, notebook"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_pythons_words_before_anything_is_read(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        cr.train(**arguments)
+
+
+def test_a_text_can_be_a_path_several_or_a_string(tmp_path):
+    (tmp_path / "more.txt").write_text(TEXT[:100], encoding="utf-8")
+    quick = TINY | {"max_steps": 1, "validation_fraction": 0.0, "display": False}
+    assert cr.train("text.txt", checkpoint_dir="a", **quick).latest.name == "i1_l8"
+    assert cr.train(["text.txt", tmp_path / "more.txt"], checkpoint_dir="b", **quick).latest.name == "i1_l8"
+    cr.train(text=TEXT, checkpoint_dir="c", **quick)
+    assert losses(tmp_path / "a") == losses(tmp_path / "c")
+
+
+def test_a_string_must_be_given_again_to_resume():
+    quick = TINY | {"validation_fraction": 0.0, "display": False}
+    cr.train(text=TEXT, **quick)
+    with pytest.raises(TextError, match="pass it again"):
+        cr.train(resume=True, max_steps=14, display=False)
+    with pytest.raises(TextError, match="not the one"):
+        cr.train(text=TEXT[:-1] + "?", resume=True, max_steps=14, display=False)
+    assert cr.train(text=TEXT, resume=True, max_steps=14, display=False).latest.name == "i14_l8"
+
+
+# Interrupting and running again
+
+
+@pytest.mark.slow
+def test_an_interrupt_saves_and_returns_the_run():
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    run = cr.train(text=TEXT, **TINY | {"max_steps": 10**6, "display": False})
+    assert run.stopped
+    step = int(run.latest.name[1:].split("_")[0])
+    again = cr.train(text=TEXT, resume=True, max_steps=step + 3, display=False)
+    assert not again.stopped
+    assert again.latest.name == f"i{step + 3}_l8"
+
+
+@pytest.mark.slow
+def test_the_old_run_stays_until_the_new_ones_first_checkpoint(tmp_path):
+    cr.train(text=TEXT, display=False, **TINY)
+    before = (tmp_path / "checkpoints/metrics.csv").read_bytes()
+    with pytest.raises(ConfigError, match="memory"):
+        cr.train(text=TEXT, display=False, overwrite=True, **TINY | {"hidden_size": 10**6})
+    with pytest.raises(TextError, match="too short"):
+        cr.train(text=TEXT[:20], display=False, overwrite=True, **TINY)
+    assert (tmp_path / "checkpoints/metrics.csv").read_bytes() == before
+    assert cr.open_run().latest.name == "i12_l8"
+    other = cr.train(text=TEXT, display=False, overwrite=True, **TINY | {"max_steps": 2, "hidden_size": 4})
+    assert [path.name for path in other.checkpoints] == ["i2_l4"]
+    assert [row.step for row in other.history] == [2]
+
+
+def test_time_counts_from_the_call_and_not_from_the_import():
+    code = "import time, charrnn_tf as cr; begin = time.monotonic(); cr.Vocabulary; print(time.monotonic() - begin)"
+    assert float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) < 2
+    begun = time.monotonic()
+    run = cr.train(text=TEXT, display=False, **TINY)
+    assert run.history[-1].seconds <= time.monotonic() - begun

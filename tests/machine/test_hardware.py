@@ -1,0 +1,116 @@
+"""Properties of the computer, from what the operating system reports."""
+
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from charrnn_tf.machine import hardware
+from charrnn_tf.machine.hardware import available_cores, has_bfloat16, only_avx2, processor, settings_for, this_machine
+from charrnn_tf.settings.recipe import Machine
+
+CPUINFO = """processor\t: 0
+vendor_id\t: AuthenticAMD
+model name\t: Abacus 9 amx_bf16 @ 2: fast
+flags\t\t: fpu avx2 {flags} avx512vl
+
+processor\t: 1
+model name\t: Slide Rule
+flags\t\t: fpu amx_bf16
+"""
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16 i8mm\n"
+
+
+@pytest.fixture
+def cpuinfo(monkeypatch):
+    """A function that sets the content of /proc/cpuinfo."""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    return lambda text: monkeypatch.setattr(hardware, "_cpuinfo", lambda: text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("avx512_bf16", True), ("amx_bf16", True), ("avx512_bf16 amx_bf16", True), ("avx512f", False), ("xamx_bf16", False)],
+)
+def test_bfloat16_follows_the_flags_of_the_first_processor(cpuinfo, flags, has):
+    cpuinfo(CPUINFO.format(flags=flags))
+    assert has_bfloat16() is has
+
+
+def test_without_onednn_there_are_no_bfloat16_products(cpuinfo, monkeypatch):
+    cpuinfo(CPUINFO.format(flags="amx_bf16"))
+    for switch, has in [("1", True), ("0", False)]:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
+        assert has_bfloat16() is has
+
+
+@pytest.mark.parametrize(("flags", "only"), [("", True), ("avx512f", False), ("avx512f avx512_bf16", False)])
+def test_only_avx2_means_no_avx512(cpuinfo, flags, only):
+    cpuinfo(CPUINFO.format(flags=f"avx2 {flags}"))
+    assert only_avx2() is only
+
+
+@pytest.mark.parametrize("text", ["", ARM, "flags\n", "\n"])
+def test_without_reported_flags_no_instructions_are_assumed(cpuinfo, text):
+    cpuinfo(text)
+    assert has_bfloat16() is False
+    assert only_avx2() is False
+
+
+def test_the_processors_name_is_that_of_the_first(cpuinfo):
+    cpuinfo(CPUINFO)
+    assert processor() == "Abacus 9 amx_bf16 @ 2: fast"
+
+
+@pytest.mark.parametrize("text", ["", ARM])
+def test_a_processor_without_a_name_gets_pythons(cpuinfo, monkeypatch, text):
+    cpuinfo(text)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    for known, name in [("Sunway", "Sunway"), ("", "riscv64")]:
+        monkeypatch.setattr(platform, "processor", lambda known=known: known)
+        assert processor() == name
+
+
+def test_a_system_without_cpuinfo_reports_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).name)
+    assert hardware._cpuinfo() == ""
+    (tmp_path / "cpuinfo").write_bytes(b"model name\t: \xff\n")
+    assert hardware._cpuinfo() == "model name\t: \ufffd\n"
+
+
+def test_a_control_groups_limit_counts(monkeypatch, tmp_path):
+    def limited_to(limit):
+        (tmp_path / "memory.max").write_text(limit)
+        monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).relative_to("/sys/fs/cgroup"))
+        return hardware.available_memory()
+
+    all_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert limited_to("123456\n") == 123456
+    assert limited_to(f"{all_memory + 1}\n") == limited_to("max\n") == all_memory
+
+
+def test_this_machine_is_described(cpuinfo, monkeypatch):
+    cpuinfo(CPUINFO.format(flags="avx512f amx_bf16"))
+    monkeypatch.setattr(hardware, "available_cores", lambda: 6)
+    assert this_machine() == Machine(cores=6, bfloat16=True, only_avx2=False, gpus=0)
+    cpuinfo(CPUINFO.format(flags=""))
+    assert this_machine(gpus=2) == Machine(cores=6, bfloat16=False, only_avx2=True, gpus=2)
+    assert 1 <= available_cores() <= os.cpu_count()
+
+
+def test_settings_for_another_machine(cpuinfo, monkeypatch):
+    cpuinfo(CPUINFO.format(flags=""))  # AVX2 only
+    monkeypatch.setattr(hardware, "available_cores", lambda: 2)
+    assert settings_for(1_800_000, seconds=400)["hidden_size"] == 256
+    assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 256
+    assert settings_for(1_800_000, seconds=400, cores=8)["hidden_size"] == 512
+    assert settings_for(1_800_000, seconds=400, bfloat16=True)["hidden_size"] == 512
+    cpuinfo(CPUINFO.format(flags="avx512f"))
+    assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 512
+
+
+def test_precision_follows_this_machine(cpuinfo):
+    for flags, precision in [("avx512f", "float32"), ("avx512f amx_bf16", "bfloat16")]:
+        cpuinfo(CPUINFO.format(flags=flags))
+        assert settings_for(10**6)["precision"] == precision

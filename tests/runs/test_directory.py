@@ -1,0 +1,248 @@
+"""The folder of a run: the checkpoints that it keeps, its metrics.csv, its lock."""
+
+import dataclasses
+import math
+import re
+import shutil
+
+import pytest
+import tensorflow as tf
+from conftest import flip, names, tree
+
+from charrnn_tf.errors import CheckpointError
+from charrnn_tf.runs import checkpoint
+from charrnn_tf.runs.directory import ReadOnlyDirectory, RunDirectory
+from charrnn_tf.runs.find import find, list_checkpoints
+from charrnn_tf.runs.metrics import MetricsFile, Row, read_rows
+from charrnn_tf.runs.record import read_record
+from charrnn_tf.training.state import RunState
+
+ROWS = [Row(step, step / 100, step / 8, 2.5, None, 0.002, 9.5) for step in (10, 20, 30)]
+
+
+def opened(path, keep=2, **how):
+    return RunDirectory(path, keep, **how)
+
+
+@pytest.fixture(scope="module")
+def save(made):
+    """A function that saves a checkpoint of a step into a run's folder."""
+    saved = read_record(made)
+    variables = RunState(saved.model, saved.train).variables()
+
+    def write(run, step, loss=None, only_while_best=False):
+        record = dataclasses.replace(saved, step=step, validation_loss=loss, only_while_best=only_while_best)
+        path = run.save(record, variables)
+        assert path == run.path / f"i{step}_l8"
+        assert read_record(path).validation_loss == (None if loss is None or math.isnan(loss) else loss)
+
+    return write
+
+
+def steps(run):
+    """The steps of the checkpoints on disk, after a check that TensorFlow's index and `records` have the same."""
+    found = [record.step for record in map(read_record, list_checkpoints(run.path))]
+    state = tf.train.get_checkpoint_state(str(run.path))
+    assert list(state.all_model_checkpoint_paths) == [str(run.path / f"i{step}_l8" / "variables") for step in found]
+    assert state.model_checkpoint_path == state.all_model_checkpoint_paths[-1]
+    assert sorted(record.step for record in run.records.values()) == found
+    assert [name for name in names(run.path) if re.match(r"\.(i\d|checkpoint|metrics)", name)] == []  # no temporary names
+    return found
+
+
+def test_the_newest_are_kept(tmp_path, save):
+    run = opened(tmp_path / "new" / "run", keep=2)
+    kept = []
+    for step in (1, 2, 3, 12):
+        save(run, step)
+        kept.append(steps(run))
+    assert kept == [[1], [1, 2], [2, 3], [3, 12]]
+
+
+def test_the_best_is_kept_too(tmp_path, save):
+    run = opened(tmp_path, keep=1)
+    kept = []
+    for step, loss in ((1, 2.0), (2, 3.0), (3, None), (4, 2.5), (5, 1.9), (6, 1.9), (7, None)):
+        save(run, step, loss)
+        kept.append(steps(run))
+    assert kept == [[1], [1, 2], [1, 3], [1, 4], [5], [5, 6], [5, 7]]
+    assert run.best.validation_loss == 1.9
+    assert find("best", tmp_path).name == "i5_l8"
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best(tmp_path, save):
+    run = opened(tmp_path, keep=1)
+    for step, loss in ((1, float("nan")), (2, 2.0), (3, 1.5), (4, 3.0)):
+        save(run, step, loss)
+    assert run.best.validation_loss == 1.5
+    assert steps(run) == [3, 4]
+
+
+def test_a_checkpoint_saved_only_as_best_is_removed_once_another_is_better(tmp_path, save):
+    run = opened(tmp_path, keep=2)
+    kept = []
+    for step, loss in ((1, None), (2, 3.0), (3, None), (4, 2.0), (5, 2.5), (6, None), (7, 1.0)):
+        save(run, step, loss, only_while_best=step in (2, 4, 7))
+        kept.append(steps(run))
+    assert kept == [[1], [1, 2], [1, 2, 3], [1, 3, 4], [3, 4, 5], [4, 5, 6], [5, 6, 7]]  # two besides the best, each time
+
+
+def test_the_latest_is_kept_even_if_it_was_saved_only_as_best_and_no_longer_is(tmp_path, save):
+    run = opened(tmp_path, keep=1)
+    save(run, 1, 1.0)
+    save(run, 2, 1.5, only_while_best=True)
+    assert steps(run) == [1, 2]
+    save(run, 3, None)
+    assert steps(run) == [1, 3]
+
+
+def test_a_second_save_of_a_step_replaces_the_first(tmp_path, save):
+    run = opened(tmp_path)
+    save(run, 1)
+    save(run, 1, 2.5)
+    assert steps(run) == [1]
+    assert run.best.validation_loss == 2.5
+
+
+def test_a_resumed_run_has_the_records_of_its_folder(tmp_path, save):
+    run = opened(tmp_path, keep=5)
+    for step, loss in ((1, 1.5), (2, 3.0), (3, None), (4, 2.0)):
+        save(run, step, loss)
+    again = opened(tmp_path, keep=1, resume=True)
+    assert again.best.validation_loss == 1.5
+    assert again.records == {path: read_record(path) for path in list_checkpoints(tmp_path)}
+    save(again, 5)
+    assert steps(again) == [1, 5]
+
+
+def test_a_new_folder_is_created_empty(tmp_path):
+    run = opened(tmp_path / "a" / "b")
+    assert run.records == {}
+    assert run.best is None
+    assert names(tmp_path / "a" / "b") == []
+
+
+@pytest.mark.parametrize("sign", ["metrics.csv", "checkpoint", "i7_l8"])
+def test_a_second_run_into_a_folder_is_refused(duplicate, tmp_path, sign):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    if sign == "i7_l8":
+        shutil.copytree(duplicate, folder / sign)
+    else:
+        (folder / sign).write_text("of another run")
+    before = tree(folder)
+    with pytest.raises(CheckpointError, match=r"other' already holds a run\. Use `resume` .*`overwrite` .*`checkpoint_dir`"):
+        opened(folder)
+    assert tree(folder) == before
+
+
+def test_overwrite_removes_only_what_a_run_writes(tmp_path, save):
+    run = opened(tmp_path)
+    for step in (1, 2):
+        save(run, step)
+    with run.open(0):
+        pass
+    mine = {"README.md": b"mine", "data/anna.txt": b"text", "i3_l8.txt": b"a file", ".idea_local.old/a": b"settings"}
+    for name, data in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    for name in (".i5_l8.partial", ".i4_l8.removed", ".i1_l8.replaced"):
+        (tmp_path / name).mkdir()
+    again = opened(tmp_path, overwrite=True)
+    assert again.records == {}
+    assert tree(tmp_path) == mine
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".idea_local.old"]
+    save(again, 1)
+    assert steps(again) == [1]
+
+
+def test_a_folder_that_can_t_be_used_is_a_checkpoint_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(CheckpointError, match=re.escape(f"can't use the folder {str(path)!r}")):
+            opened(path)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_can_t_resume(duplicate):
+    flip(duplicate / "variables.index")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        opened(duplicate.parent, resume=True)
+    assert names(duplicate.parent) == ["i7_l8"]
+
+
+def test_a_second_run_is_refused_while_the_first_is_open(tmp_path, save):
+    run = opened(tmp_path)
+    with run.open(0):
+        save(run, 1)
+        for how in ({}, {"overwrite": True}, {"resume": True}):
+            with pytest.raises(
+                CheckpointError, match=r"another run is writing to '.*'\. Wait for it, stop it, or use another"
+            ):
+                opened(tmp_path, **how)
+    assert steps(opened(tmp_path, resume=True)) == [1]
+
+
+def test_a_run_is_refused_if_another_has_written_since_it_was_prepared(tmp_path, save):
+    first, second = opened(tmp_path), opened(tmp_path, overwrite=True)
+    with second.open(0):
+        save(second, 1)
+    with pytest.raises(CheckpointError, match=r"another run has written to '.*' meanwhile\. Start again\."), first.open(0):
+        pass
+
+
+@pytest.mark.parametrize("lock_too", [False, True])
+def test_a_folder_that_is_emptied_or_removed_during_a_run_is_created_again(tmp_path, save, caplog, lock_too):
+    run = opened(tmp_path / "run", keep=9)
+    with run.open(0) as file:
+        file.append(ROWS[0])
+        save(run, 10)
+        for path in run.path.glob("*" if lock_too else "[!.]*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if lock_too:
+            run.path.rmdir()
+        file.append(ROWS[1])
+        save(run, 20)
+        assert "was removed or emptied during the run; it is created again" in caplog.text
+        with pytest.raises(CheckpointError, match="another run is writing to"):
+            opened(run.path, resume=True)
+    assert steps(run) == [20]
+    assert read_rows(run.path / "metrics.csv") == ROWS[:2]
+
+
+def test_a_worker_that_is_not_the_chief_writes_nothing(duplicate):
+    before = tree(duplicate.parent)
+    folder = ReadOnlyDirectory(duplicate.parent, resume=True)
+    assert (folder.latest, folder.records[duplicate].step) == (duplicate, 7)
+    with folder.open(7) as file:
+        file.append(ROWS[0])
+    assert tree(duplicate.parent) == before
+    new = ReadOnlyDirectory(duplicate.parent / "none", resume=False)
+    assert (new.records, new.path.exists()) == ({}, False)
+    with pytest.raises(CheckpointError, match="no checkpoints in"):
+        ReadOnlyDirectory(duplicate.parent / "none", resume=True)
+
+
+# metrics.csv
+
+
+def test_a_resumed_run_continues_its_metrics(tmp_path, save):
+    run = opened(tmp_path)
+    with run.open(0) as file:
+        for row in ROWS:
+            file.append(row)
+        save(run, 20)
+    with opened(tmp_path, resume=True).open(20) as file:
+        file.append(ROWS[2])
+    assert read_rows(tmp_path / "metrics.csv") == ROWS
+
+
+def test_rows_are_on_the_disk_before_their_checkpoint(tmp_path, save, monkeypatch):
+    order = []
+    to_disk, write = MetricsFile.to_disk, checkpoint.write
+    monkeypatch.setattr(MetricsFile, "to_disk", lambda file: (order.append("rows"), to_disk(file)))
+    monkeypatch.setattr(checkpoint, "write", lambda *arguments: (order.append("checkpoint"), write(*arguments))[1])
+    run = opened(tmp_path)
+    with run.open(0):
+        save(run, 1)
+    save(run, 2)  # outside a run's rows there is nothing to wait for
+    assert order == ["rows", "checkpoint", "checkpoint"]

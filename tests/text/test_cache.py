@@ -1,0 +1,148 @@
+"""Long texts: their ids are cached, mapped, found again, and read anew where the cache is damaged or can't be used."""
+
+import errno
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import text_error
+
+from charrnn_tf.files import size_of
+from charrnn_tf.text import cache, corpus, sources
+from charrnn_tf.text.corpus import load_corpus
+from charrnn_tf.text.vocabulary import Vocabulary
+
+MIXED = "한글 e\u0301 👩‍🚀\n\u00a0é"
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The cache folder, empty; texts from ten characters on are cached."""
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "charrnn_tf"
+
+
+def entries(folder):
+    return [path for path in folder.iterdir() if not path.name.endswith(".lock")]
+
+
+def test_a_long_texts_ids_are_kept_and_found_again(small, write, monkeypatch):
+    path = write(MIXED * 3)
+    first = load_corpus([path])
+    assert isinstance(first.ids, np.memmap)
+    assert entries(small) == [first.kept]
+    monkeypatch.setattr(corpus._Reader, "read", None)  # fails if the text is read again
+    second = load_corpus([path])
+    assert (second.vocabulary, second.text, second.kept) == (first.vocabulary, first.text, first.kept)
+    assert second.vocabulary.decode(second.ids) == MIXED * 3
+    assert size_of(first.kept) == sum(file.stat().st_size for file in first.kept.iterdir())
+
+
+def test_short_texts_are_not_kept(small, write):
+    read = load_corpus([write("nine char")])
+    assert (read.kept, isinstance(read.ids, np.memmap), small.exists()) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "skip"},
+        {"vocabulary": Vocabulary("aeé한글")},
+    ],
+)  # fmt: skip
+def test_another_way_of_reading_is_another_entry(small, write, change):
+    path = write(MIXED * 3)
+    first = load_corpus([path])
+    second = load_corpus([path], **{"unknown": "skip", **change})
+    assert second.kept not in (None, first.kept)
+    assert len(entries(small)) == 2
+
+
+def test_a_changed_file_is_read_again(small, write):
+    path = write("abc" * 10)
+    first = load_corpus([path])
+    write("bca" * 10)
+    os.utime(path, ns=(0, 12345))  # as long as before
+    second = load_corpus([path])
+    assert second.kept != first.kept
+    assert second.vocabulary.decode(second.ids) == "bca" * 10
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "ids").write_bytes(b"\0" * 30),
+        lambda entry: (entry / "ids").write_bytes(b"\0\1\2"),
+        lambda entry: (entry / "ids").unlink(),
+        lambda entry: (entry / "text.json").unlink(),
+        lambda entry: (entry / "text.json").write_text("{"),
+        lambda entry: (entry / "text.json").write_text("{}"),
+        lambda entry: (entry / "text.json").write_bytes(b"\xff"),
+    ],
+)
+def test_a_damaged_entry_is_replaced(small, write, damage):
+    path = write("abc" * 10)
+    kept = load_corpus([path]).kept
+    damage(kept)
+    again = load_corpus([path])
+    assert again.kept == kept
+    assert again.vocabulary.decode(again.ids) == "abc" * 10
+    assert cache.read(kept.name)
+
+
+def test_leftovers_of_a_killed_run_are_no_entries(small, write, monkeypatch):
+    path = write("abc" * 10)
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.os, "fsync", die)
+        with pytest.raises(KeyboardInterrupt):
+            load_corpus([path])
+    assert entries(small) == []
+    leftover = small / f".{cache.key('another')}.partial"
+    leftover.mkdir()
+    read = load_corpus([path])
+    (small / f".{read.kept.name}.partial").mkdir()  # a kill leaves it
+    shutil.rmtree(read.kept)
+    assert load_corpus([path]).vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(small, write, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "fsync", refuse)
+    message = text_error([write("abc" * 10)])
+    assert message == (
+        f"can't keep the encoded text in {str(small)!r}: no space left on device. Make room, or set XDG_CACHE_HOME to "
+        "another folder."
+    )
+    assert entries(small) == []
+
+
+def test_without_a_cache_a_long_text_is_read_too(small, write, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    read = load_corpus([write("abc" * 10)])
+    assert (read.kept, isinstance(read.ids, np.memmap)) == (None, True)
+    assert read.vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_long_standard_input_is_mapped_and_not_kept(small, feed, monkeypatch):
+    monkeypatch.setattr(sources, "IN_MEMORY", 4)
+    feed(b"abc" * 10)
+    read = load_corpus(["-"])
+    assert (read.kept, isinstance(read.ids, np.memmap), small.exists()) == (None, True, False)
+    assert read.vocabulary.decode(read.ids) == "abc" * 10
+
+
+def test_the_expected_text_may_come_from_the_cache(small, write):
+    path = write("abc" * 10)
+    known = load_corpus([path]).text
+    assert load_corpus([path], expected=known).text == known
+    other = write("abd" * 10, "other")
+    for _ in range(2):  # read, then from the cache
+        assert "this is not the text that the run was trained on: " in text_error([other], expected=known)
