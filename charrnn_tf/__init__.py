@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .api.run import Run as Run
+    from .api.run import open_run as open_run
+    from .api.train import train as train
     from .errors import CharRNNError as CharRNNError
     from .formats.savedmodel import export_saved_model as export_saved_model
     from .inference.evaluation import evaluate as evaluate
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from .training.trainer import Trainer as Trainer
 
 _HOME = {
+    "train": "api.train",
+    "open_run": "api.run",
+    "Run": "api.run",
     "CharRNNError": "errors",
     "Vocabulary": "text.vocabulary",
     "load_text": "text.corpus",

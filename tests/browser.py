@@ -1,6 +1,7 @@
 """Pages in a real browser: Chromium, driven by selenium. The fixture `browser` starts it."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -51,3 +52,19 @@ def waited(browser):
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(browser, 20)
+
+
+# Text that would be markup, a script, an attribute, a template or an end of the page's data if it were not kept as text
+NASTY = (
+    "<script>document.title='hacked'</script> <img src=x onerror=alert(1)> </pre><b>bold</b> &amp; &lt; \"q\" 'a' {{ 7*7 }} "
+    "{% raw %} ${x} `b` </script><!-- --> ]]> \\u003c \u202eright\u202c \u200b\u2028\u2029 é ß 日本 👍 \ufeff \x7f \t end.\n"
+)
+
+
+def assert_self_contained(path):
+    """A page has one script, no event handlers or styles in attributes, and refers to nothing outside itself."""
+    html = path.read_text(encoding="utf-8")
+    assert "default-src &#39;none&#39;; img-src data:; script-src &#39;sha256-" in html
+    assert html.count("<script>") == 1
+    assert not re.search(r"""\s(on\w+|style)=["']""", html)
+    assert not re.search(r"""(src|href|srcset)=["'](?!data:)""", html)

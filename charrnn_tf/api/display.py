@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
@@ -16,15 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..runs.metrics import Row, nats
+from ..runs.metrics import Row
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 from .introduction import duration, introduction
+from .outlook import Outlook
 
 if TYPE_CHECKING:
     from ..insight.tensorboard import EventFile
 
-CALLS_TO_BELIEVE = 3  # compiled calls before the speed is believed: the first is slower
 TREND = 8  # losses in a trend
 SAMPLE_LINES = 8  # of the latest sample in the live display
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -37,13 +36,13 @@ class TrainDisplay:
 
     def __init__(self, trainer: Trainer, quiet: bool, events: EventFile | None = None) -> None:
         self._trainer = trainer
+        self._outlook = Outlook(trainer)
         self._events = events
+        self.active = bool(events) or not quiet  # whether progress and samples are wanted
         self._console = Console(file=cast(Any, _Outlived(sys.stderr)), quiet=quiet, highlight=False, soft_wrap=True)
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
-        self._calls = 0
         self._line = "starting"
         self._epoch, self._done = 0.0, 0.0  # epochs so far; fraction of the run
-        self._ends: float | None = None  # by `time.monotonic`
         self._losses: list[float] = []
         self._validations: list[float] = []
         self._latest: tuple[int, str] | None = None  # sample in the live display, not yet printed above it
@@ -66,26 +65,23 @@ class TrainDisplay:
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the live display."""
-        trainer = self._trainer
-        self._calls += 1
-        if self._calls == CALLS_TO_BELIEVE:
-            self.say(f"Expected to end after {duration(self._expected(chars_per_second))}.")
-        if self._calls >= CALLS_TO_BELIEVE:
-            self._ends = time.monotonic() + self._expected(chars_per_second) - trainer.seconds
+        if self._outlook.call(chars_per_second):
+            self.say(f"Expected to end after {duration(self._outlook.expected_seconds(chars_per_second))}.")
         self._line = f"loss {_loss(loss, 3)}{self._trend(self._losses)}"
         if self._validations:
             self._line += f"  validation {self._validations[-1]:.3f}{self._trend(self._validations)}"
         self._line += f"  {chars_per_second:,.0f} char/s  step {step:,}"
-        self._epoch, self._done = step / trainer.steps_per_epoch, _fraction_done(trainer)
+        self._epoch, self._done = step / self._trainer.steps_per_epoch, self._outlook.fraction_done
 
     def _render(self) -> Group:
         """Bars of the epoch and of the run, the loss line, and the latest sample."""
         bars = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None, None):
             bars.add_column(ratio=ratio, justify="left" if ratio else "right", no_wrap=True)
-        left = "" if self._ends is None else f"{duration(max(self._ends - time.monotonic(), 0))} left"
-        for name, done, told in (f"epoch {int(self._epoch) + 1:,}", self._epoch % 1, ""), ("run", self._done, left):
-            bars.add_row(name, ProgressBar(total=1.0, completed=done), f"{done:.0%}", told)
+        seconds = self._outlook.seconds_left
+        left = "" if seconds is None else f"{duration(seconds)} left"
+        for name, done, remark in (f"epoch {int(self._epoch) + 1:,}", self._epoch % 1, ""), ("run", self._done, left):
+            bars.add_row(name, ProgressBar(total=1.0, completed=done), f"{done:.0%}", remark)
         overflow: Any = "crop" if self._console.options.ascii_only else "ellipsis"
         parts: list[Any] = [bars, Text(self._line, no_wrap=True, overflow=overflow)]
         if latest := self._latest:  # copied: another thread may change it
@@ -128,36 +124,14 @@ class TrainDisplay:
             self.say(f"--- sample at step {step:,} ---\n{text}\n---")
 
     def conclude(self) -> None:
-        """Print the last and best validation losses, after the reason if the run ended early."""
-        trainer = self._trainer
+        """Print the latest sample, why the run ended early, if it did, and its last and best validation losses."""
         self._print_sample()
-        if not trainer.stopped and trainer.out_of_patience:
-            self.say(f"Ended early: {trainer.config.patience} validations in a row without improvement.")
-        last, best = trainer.last_validation, trainer.directory.best
-        if last is not None:
-            self.say(f"Last validation: {nats(last)}.")
-        if best and best.validation_loss is not None:
-            self.say(f"Best validation: {nats(best.validation_loss)}, in {best.name}.")
+        for line in self._outlook.conclusion():
+            self.say(line)
 
     def say(self, text: str) -> None:
         """Print a line above the live display; brackets in it are not markup."""
         self._console.print(Text(text))
-
-    def _expected(self, chars_per_second: float) -> float:
-        """Estimated seconds of the whole run, by the budget that ends first."""
-        trainer = self._trainer
-        chars_per_step = trainer.config.batch_size * trainer.config.num_steps
-        ends: list[Any] = [trainer.config.max_seconds]
-        if trainer.total_steps is not None:
-            ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
-        return min(end for end in ends if end is not None)
-
-
-def _fraction_done(trainer: Trainer) -> float:
-    """Largest fraction used of the budgets, 0 to 1."""
-    used = [trainer.step / trainer.total_steps] if trainer.total_steps else []
-    used += [trainer.seconds / trainer.config.max_seconds] if trainer.config.max_seconds else []
-    return min(1.0, max(used))
 
 
 class _Outlived:

@@ -19,7 +19,7 @@ from ..runs.record import CONFIG, SUMS, Record
 from ..settings.merge import Resolved, check_resumed, initial_model, merge, resolve, resolve_resumed, resumed
 from ..settings.schema import TrainConfig
 from ..text.corpus import Corpus, TextRecord, load_corpus
-from ..text.sources import STANDARD_INPUT
+from ..text.sources import GIVEN, STANDARD_INPUT
 from .progress import Reading
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Request:
     init_from: str | None
     overwrite: bool
     started: float  # `time.monotonic()` from which max_seconds counts
+    content: str | None = None  # the text itself, instead of `text`
 
 
 def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
@@ -53,7 +54,7 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         initial, record = _initial_checkpoint(request.init_from)
         asked = merge(request.preset, request.file, request.flags, record.train)
         shape = initial_model(asked, record.model, repr(str(initial)))
-    corpus = _read(request.text, asked.train, record if initial else None, reading)
+    corpus = _read(request, request.text, asked.train, record if initial else None, reading)
     startup.load()
     resolved = resolve(
         asked, len(corpus.ids), len(corpus.vocabulary), this_machine(physical_gpus()), shape, _workers(cluster)
@@ -90,7 +91,9 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
     sources = [source.path for source in record.text.sources]
     if STANDARD_INPUT in sources and not request.text:
         raise TextError(f"this run reads standard input: pass its text again, with: {resuming(directory, record.text)}")
-    corpus = _read(request.text or sources, record.train, record, reading, expected=record.text)
+    if GIVEN in sources and request.content is None:
+        raise TextError("this run was trained on a string: pass it again with `text`")
+    corpus = _read(request, request.text or sources, record.train, record, reading, expected=record.text)
     startup.load()
     resolved = resolve_resumed(
         asked, record.model, record.train, len(corpus.ids), this_machine(physical_gpus()), replicas=_workers(cluster)
@@ -115,12 +118,18 @@ def resuming(directory: str, text: TextRecord) -> str:
 
 
 def _read(
-    text: Sequence[str], train: TrainConfig, record: Record | None, reading: Reading, expected: TextRecord | None = None
+    request: Request,
+    text: Sequence[str],
+    train: TrainConfig,
+    record: Record | None,
+    reading: Reading,
+    expected: TextRecord | None = None,
 ) -> Corpus:
     """Encode the text, with the vocabulary of an existing model where `record` has one."""
     with reading as progress:
         corpus = load_corpus(
-            text,
+            () if request.content is not None else text,
+            content=request.content,
             vocabulary=record.vocabulary if record else train.vocabulary,
             min_count=1 if record else train.min_count,
             unknown=train.unknown,

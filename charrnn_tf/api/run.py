@@ -34,9 +34,10 @@ class History(list[Row]):
     def _repr_html_(self) -> str:
         """The latest rows as a table."""
         names = list(self.columns)
-        rows = [["" if value is None else f"{value:,.4g}" for value in dataclasses.astuple(row)] for row in self[-ROWS_SHOWN:]]
         lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"]
-        lines += [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows]
+        for row in self[-ROWS_SHOWN:]:
+            cells = ("" if value is None else f"{value:,.4g}" for value in dataclasses.astuple(row))
+            lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         return f"<table>{''.join(lines)}</table>"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -65,7 +64,7 @@ def train(
     in_file = file.pop("preset", DEFAULT)
     sources = () if source is None else (source,) if isinstance(source, str | Path) else tuple(source)
     request = launch.Request(
-        tuple(map(os.fspath, sources)), str(checkpoint_dir), preset or in_file, file,
+        tuple(str(source) for source in sources), str(checkpoint_dir), preset or in_file, file,
         {name: value for name, value in settings.items() if value is not None},
         None if init_from is None else str(init_from), overwrite, started, text,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from .options import (
     Grouped,
     WholeNumber,
     checkpoint_options,
+    in_options,
     json_option,
     option,
     output_option,
@@ -103,7 +104,7 @@ def sample(
             try:
                 known = vocabulary.encode(line.rstrip("\n"), draw["unknown"])
             except TextError as error:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {in_options(str(error))}", err=True)
                 continue
             write_samples(sampler, write, vocabulary.decode(known, "surrogateescape"), stop, seed=seed, **draw)
             seed = (seed + 1) % 2**63

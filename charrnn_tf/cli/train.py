@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..api import launch
-from ..api.progress import Reading
-from ..settings.merge import Resolved, read_settings
+from ..api.launch import Request
+from ..api.train import execute
+from ..settings.merge import read_settings
 from ..settings.presets import DEFAULT, PRESETS
 from .options import FilePath, Grouped, checkpoint_dir_option, option, setting_options
 
 if TYPE_CHECKING:
+    from ..api.display import TrainDisplay
     from ..training.trainer import Trainer
 
 STARTED = time.monotonic()  # max_seconds counts from here
@@ -60,57 +61,27 @@ def train(
     if resume and overwrite:
         raise click.UsageError("--resume continues a run and --overwrite removes it; pass only one of them")
     if tensorboard:
-        from ..insight.tensorboard import check
+        from ..insight.tensorboard import EventFile, check
 
         check(tensorboard)
     file = read_settings(config_file) if config_file else {}
     in_file = file.pop("preset", DEFAULT)
     given = {name: value for name, value in flags.items() if value not in (None, ())}
-    request = launch.Request(text, checkpoint_dir, preset or in_file, file, given, init_from, overwrite, STARTED)
-    trainer, resolved = (launch.resume if resume else launch.begin)(request, Reading(quiet))
-    _run(trainer, resolved, checkpoint_dir, quiet, tensorboard)
+    request = Request(text, checkpoint_dir, preset or in_file, file, given, init_from, overwrite, STARTED)
 
+    def display(trainer: Trainer) -> TrainDisplay:
+        from ..api.display import TrainDisplay
 
-def _run(trainer: Trainer, resolved: Resolved, checkpoint_dir: str, quiet: bool, tensorboard: str | None) -> None:
-    """Train with a display; SIGINT, SIGTERM and SIGHUP save first, a second SIGINT does not wait."""
-    from ..api.display import TrainDisplay
+        chief = trainer.replicas.is_chief
+        return TrainDisplay(trainer, quiet or not chief, EventFile(tensorboard) if tensorboard and chief else None)
 
-    received = _stop_on_signals(trainer)
-    chief = trainer.replicas.is_chief
-    events, path = None, None
-    if tensorboard and chief:
-        from ..insight.tensorboard import EventFile
-
-        events = EventFile(tensorboard)
-    with TrainDisplay(trainer, quiet or not chief, events) as display:
-        display.introduce(resolved)
-        for row in trainer.run(display if events or (chief and not quiet) else None):
-            display.row(row)
-        path = trainer.directory.latest if trainer.step and chief else None
-        display.conclude()
-        if trainer.stopped:
-            again = launch.resuming(checkpoint_dir, trainer.text)
-            display.say(f"Stopped and saved {path}. Continue with: {again}" if path else "Stopped.")
+    trainer, received = execute(request, resume, display, ("SIGINT", "SIGTERM", "SIGHUP"), quiet)
+    path = trainer.directory.latest if trainer.step and trainer.replicas.is_chief else None
     with suppress(OSError) if trainer.stopped else nullcontext():  # a closed terminal accepts no output
         if path:
             click.echo(path)
     if trainer.stopped:
         sys.exit(128 + (received or [signal.SIGTERM])[0])  # none received: another worker was asked to stop
-
-
-def _stop_on_signals(trainer: Trainer) -> list[int]:
-    """Make signals stop the run; returns the list that received ones are added to."""
-    received: list[int] = []
-
-    def stop(number: int, frame: Any) -> None:
-        received.append(number)
-        trainer.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:  # ignored under nohup
-            signal.signal(getattr(signal, name), stop)
-    return received
 
 
 COMMANDS = (train,)

@@ -27,7 +27,7 @@ PLAIN_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 GATED: dict[str, list[Any]] = {
     "activation": ["tanh"], "recurrent_activation": ["sigmoid"], "use_bias": [True], "go_backwards": [False],
 }  # fmt: skip
-# Layers with weights that may be in a model, and the settings they may have; the first is Keras's default
+# Layers that may be in a model, with and without weights, and the settings they may have; the first is Keras's default
 WEIGHTED: dict[str, dict[str, list[Any]]] = {
     "Embedding": {},
     "LSTM": GATED,
@@ -35,10 +35,7 @@ WEIGHTED: dict[str, dict[str, list[Any]]] = {
     "Dense": {"activation": ["linear", "softmax"], "use_bias": [True]},
 }
 SKIPPED: dict[str, dict[str, list[Any]]] = {
-    "InputLayer": {},
-    "Dropout": {},
-    "SpatialDropout1D": {},
-    "Softmax": {},
+    **dict.fromkeys(("InputLayer", "Dropout", "SpatialDropout1D", "Softmax"), {}),
     "Activation": {"activation": ["linear", "softmax"]},
     "CategoryEncoding": {"output_mode": ["one_hot"]},
     "Reshape": {"target_shape": [[-1, 1]]},

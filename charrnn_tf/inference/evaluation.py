@@ -103,33 +103,23 @@ class Evaluator:
         targets = len(ids) - 1
         most = most_streams or EVALUATED_STREAMS
         parts = list(_cold_windows(ids, window, most)) if window else [_warm_streams(ids, most)]
-        read, to_read = 0, sum(len(streams.starts) * streams.length for streams, _ in parts)
-
-        def tell(characters: int) -> None:
-            nonlocal read
-            read += characters
-            progress("Scoring", read, to_read)
-
-        tell(0)
-        total = sum(self._score_streams(*part, stopped, tell) for part in parts)
+        total, read, to_read = 0.0, 0, sum(len(streams.starts) * streams.length for streams, _ in parts)
+        progress("Scoring", read, to_read)
+        for streams, scored in parts:
+            state, nats = zero_state(self.config, len(streams.starts)), 0.0
+            for begin in range(0, streams.length, streams.num_steps):
+                if stopped():
+                    raise StoppedError
+                count = min(streams.num_steps, streams.length - begin)
+                batch = streams.window(begin, count)
+                weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
+                shards = min(self.shards, len(batch))
+                window_nats, state = self._score(tf.constant(batch), tf.constant(weight), state, shards)
+                nats += float(window_nats)
+                read += batch[:, 1:].size
+                progress("Scoring", read, to_read)
+            total += nats
         return Evaluation(total / targets, targets)
-
-    def _score_streams(
-        self, streams: Streams, scored: npt.NDArray[np.int64], stopped: Callable[[], bool], tell: Callable[[int], None]
-    ) -> float:
-        """Nats of all scored targets, summed."""
-        state = zero_state(self.config, len(streams.starts))
-        total = 0.0
-        for begin in range(0, streams.length, streams.num_steps):
-            if stopped():
-                raise StoppedError
-            count = min(streams.num_steps, streams.length - begin)
-            window = streams.window(begin, count)
-            weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
-            nats, state = self._score(tf.constant(window), tf.constant(weight), state, min(self.shards, len(window)))
-            total += float(nats)
-            tell(window[:, 1:].size)
-        return total
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:
         """One window of all N streams: ids [N, T + 1], weights of targets [N, T], states -> summed nats, states."""

@@ -173,10 +173,10 @@ class Sampler:
         temperature: float = 1.0,
         generator: np.random.Generator | None = None,
     ) -> tuple[str, list[State]]:
-        """Draw one character, as the notebooks' `predict`: a character, the state before it -> the next one, the state after.
+        """Draw the next character, as `predict` in the notebooks; returns it and the state after.
 
-        state: None is the zero state. generator: source of the random number; None is a fresh one. `probabilities` returns
-        the distribution itself. Needs a sampler with batch 1.
+        state: the one before `character`; None is the zero state. generator: source of the random number; None is a fresh
+        one. `probabilities` returns the distribution itself. Needs a sampler with batch 1.
         """
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)

@@ -41,7 +41,7 @@ def report(
     chosen = list(trace.clearest(found, CELLS))
     distances = _by_distance(influence)
     bits = read.nats[1:] / math.log(2)
-    small = record.vocabulary.dtype
+    small, width = record.vocabulary.dtype, record.model.hidden_size
     try:
         run = plots.read_run(Path(checkpoint).parent)
     except CheckpointError:
@@ -59,7 +59,7 @@ def report(
         losses=run and _pictures(lambda look: plots.draw([run], look=look)),
         samples=list(_samples(checkpoint, seed, progress)),
         features=list(trace.FEATURES),
-        cells=[(_name(record, cell), found[cell].tolist(), feature) for cell, feature in chosen],
+        cells=[(f"layer {n // width + 1}, cell {n % width}", found[n].tolist(), feature) for n, feature in chosen],
         back=_pictures(lambda look: plots.draw_distances(distances, look=look)),
         distances=distances.tolist(),
         data={
@@ -119,11 +119,6 @@ def _samples(checkpoint: str | Path, seed: int, progress: Progress) -> Iterator[
     for n, temperature in enumerate(TEMPERATURES):
         progress("Sampling", n, len(TEMPERATURES))
         yield temperature, sampler.sample(length=SAMPLED, top_n=0, temperature=temperature, seed=seed)
-
-
-def _name(record: Record, cell: int) -> str:
-    layer, place = divmod(cell, record.model.hidden_size)
-    return f"layer {layer + 1}, cell {place}"
 
 
 def _by_distance(influence: trace.Floats) -> trace.Floats:

@@ -21,6 +21,7 @@ LIKELIEST = 5  # next characters kept of each distribution
 BACK = 64  # largest distance of an earlier character whose influence is computed
 AT_ONCE = 1 << 24  # numbers in one tensor of a batch
 OPENING, CLOSING = "([{<", ")]}>"
+LINE = re.compile(r"[^\n]*\n|[^\n]+")
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]  # called with the number of characters done and their total
 
@@ -111,17 +112,12 @@ def inside_brackets(text: str) -> list[float]:
 
 def since_newline(text: str) -> list[float]:
     """Characters since the last newline."""
-    out, count = [], 0.0
-    for character in text:
-        count = 0.0 if character == "\n" else count + 1
-        out.append(count)
-    return out
+    return [0.0 if character == "\n" else n + 1.0 for line in LINE.findall(text) for n, character in enumerate(line)]
 
 
 def position_in_line(text: str) -> list[float]:
     """Fraction of the line read so far, 0 to 1."""
-    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-    return [(n + 1) / len(line) for line in lines for n in range(len(line))]
+    return [(n + 1) / len(line) for line in LINE.findall(text) for n in range(len(line))]
 
 
 def inside_word(text: str) -> list[float]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import warn
 from .hardware import ONEDNN, available_cores, gpus, processor
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -37,10 +38,16 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     """
     tf = load()
     cores = available_cores()
-    if INTRA not in os.environ:
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // (shards or cores)))
-    if INTER not in os.environ:
-        tf.config.threading.set_inter_op_parallelism_threads(cores)
+    threading = tf.config.threading
+    for variable, set_threads, threads in (
+        (INTRA, threading.set_intra_op_parallelism_threads, max(1, cores // (shards or cores))),
+        (INTER, threading.set_inter_op_parallelism_threads, cores),
+    ):
+        if variable not in os.environ:
+            try:
+                set_threads(threads)
+            except RuntimeError:  # its devices were started before, with other threads
+                warn(f"TensorFlow runs already, with other threads than are fastest here: set {variable}={threads} first.")
     if not workers:
         with _silence():
             tf.config.list_logical_devices()

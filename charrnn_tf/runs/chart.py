@@ -1,23 +1,16 @@
 """A run's losses as a small inline SVG, for notebooks; `insight.plots` draws files."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from ..errors import CheckpointError
-from .metrics import METRICS, read_rows
+from .metrics import Row
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 560, 220, 48, 22  # pixels
 TRAINING, VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's, distinguishable with any common colour blindness
 EARLY = 0.03  # of the run: losses before it do not set the scale
 
 
-def losses_svg(directory: Path) -> str | None:
-    """An `<svg>` of a run's losses in nats per character against steps; None if its metrics.csv has no rows yet."""
-    try:
-        rows = read_rows(directory / METRICS)
-    except CheckpointError:
-        rows = []
-    if not rows:
-        return None
+def chart(rows: Sequence[Row]) -> str:
+    """An `<svg>` of training and validation losses, in nats per character, against steps. There must be a row."""
     lines = {
         TRAINING: [(row.step, row.train_loss) for row in rows if row.train_loss is not None],
         VALIDATION: [(row.step, row.validation_loss) for row in rows if row.validation_loss is not None],

@@ -92,6 +92,7 @@ class Corpus:
 def load_corpus(
     names: Sequence[str | Path] = (),
     *,
+    content: str | None = None,
     vocabulary: str | Vocabulary = "corpus",
     unknown: str | None = None,
     min_count: int = 1,
@@ -104,6 +105,7 @@ def load_corpus(
 
     names: UTF-8 files, folders and globs, read in this order, also compressed (.gz, .bz2, .xz); `-` is standard input; none
     means the built-in corpus.
+    content: the text itself, instead of names.
     vocabulary: "corpus" (the text's own characters), "printable" (string.printable), "bytes" or a Vocabulary.
     unknown: "error" or "skip" for characters outside the vocabulary; None means "skip" if min_count is above 1.
     min_count: the vocabulary leaves out characters that occur fewer times.
@@ -119,7 +121,7 @@ def load_corpus(
         raise ConfigError("`min_count` selects among the text's own characters: use it only with `vocabulary` corpus")
     as_bytes = vocabulary == "bytes" or isinstance(vocabulary, ByteVocabulary)
     unknown = unknown or ("skip" if min_count > 1 else "error")
-    with Text(tuple(map(str, names)), separator, limit_chars, as_bytes) as text:
+    with Text(tuple(map(str, names)), separator, limit_chars, as_bytes, content) as text:
         reader = _Reader(text, vocabulary, unknown, min_count, progress)
         if not text.cacheable or text.size < MAPPED_FROM:
             return reader.read(None, expected)

@@ -8,6 +8,7 @@ import bz2
 import codecs
 import glob
 import gzip
+import io
 import lzma
 import os
 import sys
@@ -26,6 +27,7 @@ from ..settings.schema import whole_number
 
 BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
 STANDARD_INPUT = "-"
+GIVEN = "<text>"  # stands for a text that was passed as a string
 IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one goes to a temporary file
 MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -43,6 +45,7 @@ class Text:
     separator: str | None = None  # put between two files; None: a newline after files that lack one
     limit_chars: int | None = None  # length to read
     as_bytes: bool = False  # read each byte as a character, U+0000 to U+00FF, instead of decoding UTF-8
+    content: str | None = None  # the text itself, instead of names
 
     def __post_init__(self) -> None:
         if self.limit_chars is not None:
@@ -51,7 +54,7 @@ class Text:
             raise ConfigError(f"`separator` must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
             raise ConfigError("standard input (-) can be read only once; name it once")
-        self.files = tuple(file for name in self.names for file in _expand(name))
+        self.files = (GIVEN,) if self.content is not None else tuple(file for name in self.names for file in _expand(name))
         self._standard_input: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -66,17 +69,19 @@ class Text:
     @property
     def title(self) -> str:
         """The text's name in messages."""
+        if self.content is not None:
+            return "the text"
         return ", ".join(map(repr, self.names)) if self.names else "the built-in corpus"
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
-        """Absolute paths of the files; `-` for standard input."""
-        return tuple(file if file == STANDARD_INPUT else os.path.realpath(file) for file in self.files)
+        """Absolute paths of the files; `-` for standard input, `<text>` for a string."""
+        return tuple(file if file in (STANDARD_INPUT, GIVEN) else os.path.realpath(file) for file in self.files)
 
     @property
     def cacheable(self) -> bool:
         """Whether the text is only files, whose paths, sizes and modification times identify their content."""
-        return bool(self.files) and STANDARD_INPUT not in self.files
+        return bool(self.files) and not {STANDARD_INPUT, GIVEN} & set(self.files)
 
     @cached_property
     def status(self) -> list[tuple[int, int]]:
@@ -144,6 +149,10 @@ class Text:
                 self._copy_standard_input(self._standard_input)
             self._standard_input.seek(0)
             yield self._standard_input, self._standard_input
+            return
+        if self.content is not None:
+            content = io.BytesIO(self.content.encode("utf-8", "surrogatepass"))
+            yield content, content
             return
         try:
             raw = open_file(file)

@@ -15,9 +15,9 @@ from ..inference.evaluation import Evaluator, StoppedError
 from ..machine.hardware import gpus, this_machine
 from ..machine.startup import in_force
 from ..runs import checkpoint
-from ..runs.chart import losses_svg
+from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
-from ..runs.metrics import Row
+from ..runs.metrics import METRICS, Row, read_rows
 from ..runs.record import Record
 from ..settings.merge import complete
 from ..settings.schema import ModelConfig, TrainConfig
@@ -168,8 +168,10 @@ class Trainer:
         return not int(self.state.loss_steps) and self.out_of_patience
 
     def _repr_html_(self) -> str | None:
-        """Chart of the losses so far, for notebooks."""
-        return losses_svg(self.directory.path)
+        """Chart of the losses so far, for notebooks; None before the first row."""
+        path = self.directory.path / METRICS
+        rows = read_rows(path) if path.exists() else []
+        return chart(rows) if rows else None
 
     def stop(self) -> None:
         """Ask the run to save and end after the current call, as a signal does."""

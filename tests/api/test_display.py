@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from charrnn_tf.api import display as module
+from charrnn_tf.api.outlook import CALLS_TO_BELIEVE
 from charrnn_tf.runs.metrics import Row
 
 
@@ -41,7 +42,7 @@ def feed(display, losses=(3.0, 2.5, 2.0, 1.9), validation=2.2):
     for n, loss in enumerate(losses):
         last = validation if n == len(losses) - 1 else None
         display.row(Row(50 * (n + 1), 0.5 * (n + 1), 10.0, loss, last, 0.01, 1000.0))
-    for _ in range(module.CALLS_TO_BELIEVE):
+    for _ in range(CALLS_TO_BELIEVE):
         display.progress(250, 1.875, 1000.0)
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,14 +37,16 @@ def finished(tmp_path_factory):
 
 
 def losses(directory):
-    return [(row.step, row.train_loss, row.validation_loss, row.learning_rate) for row in read_rows(directory / "metrics.csv")]
+    return [
+        (row.step, row.train_loss, row.validation_loss, row.learning_rate) for row in read_rows(directory / "metrics.csv")
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "flags"),
     [
         ({}, []),
-        ({"cell": "gru", "embedding_size": 4, "precision": "float32"}, ["--cell", "gru", "--embedding-size", "4", "--precision", "float32"]),
+        ({"cell": "gru", "embedding_size": 4}, ["--cell", "gru", "--embedding-size", "4"]),
         ({"preset": "notebook-tf1", "sample_every": 6}, ["--preset", "notebook-tf1", "--sample-every", "6"]),
     ],
 )  # fmt: skip
@@ -122,7 +125,7 @@ def test_open_run_opens_only_what_is_a_run(finished, tmp_path):
         ({"hidden_size": 0}, "`hidden_size` must be a whole number of at least 1"),
         ({"resume": True, "overwrite": True}, "`resume` continues a run and `overwrite` replaces it"),
         ({"source": "text.txt", "text": "abc"}, "either `source` or `text`"),
-        ({"preset": "karpathy"}, "preset must be one of default, notebook"),
+        ({"preset": "karpathy"}, "`preset` must be one of default, notebook"),
     ],
 )
 def test_wrong_arguments_are_refused_in_pythons_words_before_anything_is_read(arguments, message):
@@ -144,7 +147,7 @@ def test_a_string_must_be_given_again_to_resume():
     cr.train(text=TEXT, **quick)
     with pytest.raises(TextError, match="pass it again"):
         cr.train(resume=True, max_steps=14, display=False)
-    with pytest.raises(TextError, match="not the one"):
+    with pytest.raises(TextError, match="not the text that the run was trained on"):
         cr.train(text=TEXT[:-1] + "?", resume=True, max_steps=14, display=False)
     assert cr.train(text=TEXT, resume=True, max_steps=14, display=False).latest.name == "i14_l8"
 
@@ -154,28 +157,18 @@ def test_a_string_must_be_given_again_to_resume():
 
 @pytest.mark.slow
 def test_an_interrupt_saves_and_returns_the_run():
-    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    def interrupt():
+        while not Path("checkpoints/metrics.csv").exists() or Path("checkpoints/metrics.csv").read_text().count("\n") < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     run = cr.train(text=TEXT, **TINY | {"max_steps": 10**6, "display": False})
     assert run.stopped
     step = int(run.latest.name[1:].split("_")[0])
     again = cr.train(text=TEXT, resume=True, max_steps=step + 3, display=False)
     assert not again.stopped
     assert again.latest.name == f"i{step + 3}_l8"
-
-
-@pytest.mark.slow
-def test_the_old_run_stays_until_the_new_ones_first_checkpoint(tmp_path):
-    cr.train(text=TEXT, display=False, **TINY)
-    before = (tmp_path / "checkpoints/metrics.csv").read_bytes()
-    with pytest.raises(ConfigError, match="memory"):
-        cr.train(text=TEXT, display=False, overwrite=True, **TINY | {"hidden_size": 10**6})
-    with pytest.raises(TextError, match="too short"):
-        cr.train(text=TEXT[:20], display=False, overwrite=True, **TINY)
-    assert (tmp_path / "checkpoints/metrics.csv").read_bytes() == before
-    assert cr.open_run().latest.name == "i12_l8"
-    other = cr.train(text=TEXT, display=False, overwrite=True, **TINY | {"max_steps": 2, "hidden_size": 4})
-    assert [path.name for path in other.checkpoints] == ["i2_l4"]
-    assert [row.step for row in other.history] == [2]
 
 
 def test_time_counts_from_the_call_and_not_from_the_import():

@@ -1,8 +1,8 @@
-"""Three ways to score a text that must agree: `evaluate`, the exported `score`, and a plain loop over the exported `step`.
+"""Compares three ways to score a text: `evaluate`, the exported `score`, and a plain loop over the exported `step`.
 
     python tests/benchmarks/agreement.py CHECKPOINT TEXT [CHARACTERS]
 
-Prints nats a character of each over the text's first characters (20,000 where no number is given).
+Prints nats per character of each, over the text's first CHARACTERS characters (default 20,000). They must agree.
 """
 
 import sys
@@ -11,16 +11,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from charrnn_tf.machine import startup as runtime
+from charrnn_tf.machine import startup
 from charrnn_tf.runs.record import read_record
 from charrnn_tf.text.corpus import load_text
 
 
 def main() -> None:
-    """Score the text three times."""
+    """Score the text in three ways."""
     checkpoint, path, *count = sys.argv[1:]
     text = load_text(path, limit_chars=int(count[0]) if count else 20_000)
-    runtime.start(runtime.available_cores())
+    startup.start()
     import tensorflow as tf
 
     from charrnn_tf import evaluate, export_saved_model
@@ -40,7 +40,7 @@ def main() -> None:
         "step": nats / (len(ids) - 1),
     }
     for name, value in figures.items():
-        print(f"{name:<9} {value:.6f} nats a character")
+        print(f"{name:<9} {value:.6f} nats per character")
 
 
 if __name__ == "__main__":

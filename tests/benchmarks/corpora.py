@@ -1,13 +1,11 @@
-"""Measures how long texts are read: time, speed and memory, one row of README's tables, and appends it to a file.
+"""Measures how long texts are read: time, speed and memory, a table of docs/performance.md.
 
     python tests/benchmarks/corpora.py [--bytes 2e9] [--characters ascii|mixed] [--append FILE]
 
-Writes a made-up text of that size into a temporary folder and trains a few steps on it twice, with a cache of its own, and
-on a small text, each as a command of its own; then reads it alone twice, with another cache. Memory is the largest resident
-set (`ru_maxrss`, mapped pages counted).
+Writes a made-up text of that size to a temporary folder, and runs short training commands: two on this text with the same
+empty cache, one on a small text. Then reads the text twice without training, with another cache. Memory is the maximum
+resident set size (`ru_maxrss`), mapped pages included.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -30,7 +28,7 @@ FLAGS = ("--max-steps", "100", "--hidden-size", "64", "--validation-fraction", "
 
 
 def write_text(path: Path, size: int, characters: str) -> None:
-    """Write words in an order that does not repeat, about `size` bytes."""
+    """Write words in random order, about `size` bytes."""
     draw = random.Random(0)
     words = ALPHABETS[characters].split(" ")
     block = " ".join(draw.choices(words, k=BLOCK // 6)).encode()
@@ -42,7 +40,7 @@ def write_text(path: Path, size: int, characters: str) -> None:
 
 
 def train(path: Path, environment: dict[str, str]) -> tuple[float, int]:
-    """Wall seconds and largest resident set in bytes of a short run through the command."""
+    """Wall seconds, and maximum resident set size in bytes, of a short training command."""
     command = [sys.executable, "-m", "charrnn_tf", "train", str(path), "--checkpoint-dir", f"{path}.run", *FLAGS]
     begin = time.monotonic()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -53,7 +51,7 @@ def train(path: Path, environment: dict[str, str]) -> tuple[float, int]:
 
 
 def read(path: Path, environment: dict[str, str]) -> float:
-    """Seconds until the ids are there, on one core."""
+    """Seconds for reading and encoding a text, on one core."""
     code = (
         "import sys, time; from charrnn_tf.text.corpus import load_corpus; b = time.monotonic(); load_corpus(sys.argv[1:]); "
     )

@@ -1,14 +1,11 @@
-"""Measures how well the default settings learn in a given time, one row of README's table, and appends it to a file.
+"""Measures how well the default settings learn in a given time: one row of docs/performance.md.
 
     python tests/benchmarks/learning.py ROW [--text FILE] [--seed N] [--step SECONDS] [--append FILE] [OPTIONS OF TRAIN]
 
-Times are counted in P, the seconds of one training step of the PyTorch notebooks (LSTM 2x512, 128 x 100) on this machine,
-measured first unless --step gives it. A row trains on all of a text, of which the command holds out the last tenth, with
-`--max-seconds`, and scores that tenth by `evaluate`. Options that are none of these go to `train`. Without a row the names
-are listed.
+Times are given in units of P, the seconds that one training step of the PyTorch notebooks takes on this machine (LSTM 2x512,
+128 x 100); P is measured first unless --step gives it. A row trains on a text with `--max-seconds` and scores the held-out
+last tenth with `evaluate`. All other options are passed to `train`. Without ROW, prints the names of the rows.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -31,13 +28,13 @@ ROWS = {
 
 
 def charrnn(*arguments: str, **streams: Any) -> str:
-    """What the command prints."""
+    """Run a command; returns its standard output."""
     command = [sys.executable, "-m", "charrnn_tf", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, **streams).stdout
 
 
 def learn(text: str, seconds: float, seed: int, flags: list[str]) -> dict[str, Any]:
-    """Train on a text for so long; nats a character of its last tenth by the last and the best checkpoint."""
+    """Train on a text for some seconds; nats per character of its last tenth, for the last and the best checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         run, tenth = ("--checkpoint-dir", f"{folder}/run"), Path(folder, "tenth.txt")
         begin = time.monotonic()
@@ -60,7 +57,7 @@ def learn(text: str, seconds: float, seed: int, flags: list[str]) -> dict[str, A
 
 
 def built_in(seconds: float, seed: int, flags: list[str]) -> dict[str, Any]:
-    """Train on the built-in corpus for so long; what 10,000 sampled characters are made of, of both checkpoints."""
+    """Train on the built-in corpus for some seconds; `words.figures` of 10,000 sampled characters of both checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
         run = ("--checkpoint-dir", folder)
         charrnn("train", "--max-seconds", str(seconds), "--seed", str(seed), *run, *flags)
@@ -71,7 +68,7 @@ def built_in(seconds: float, seed: int, flags: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the row that is asked for."""
+    """Measure one row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", nargs="?", choices=[*ROWS])
     parser.add_argument("--text")

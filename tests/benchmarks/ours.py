@@ -1,9 +1,7 @@
-"""Our side of each comparison. Prints one number.
+"""Measures one figure of this package, for `run.py`. Prints one number.
 
 python tests/benchmarks/ours.py PART [ARGUMENT]...
 """
-
-from __future__ import annotations
 
 import os
 import subprocess
@@ -15,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from charrnn_tf.machine import startup as runtime
+from charrnn_tf.machine import startup
+from charrnn_tf.machine.hardware import available_cores
 from charrnn_tf.settings.merge import preset
 from charrnn_tf.text.corpus import load_corpus
 from charrnn_tf.text.vocabulary import Vocabulary
@@ -26,7 +25,7 @@ CHARACTERS = "".join(map(chr, range(33, 33 + V)))
 
 
 def _random_text(directory: str, characters: int = 2_000_000) -> Path:
-    """A text of random characters: the work of a step does not depend on what is read."""
+    """Write a text of random characters; the work of a step does not depend on the text."""
     ids = np.random.default_rng(0).integers(0, V, characters)
     path = Path(directory) / "random.txt"
     path.write_text(Vocabulary(CHARACTERS).decode(ids), encoding="utf-8")
@@ -41,7 +40,7 @@ def _command(*arguments: str) -> float:
 
 
 def train_step(preset: str = "notebook", short: str = "14", long: str = "44", *flags: str) -> None:
-    """Seconds a step through `charrnn-tf train`: wall time of `long` steps less that of `short`."""
+    """Seconds per step of `charrnn-tf train`: wall time of `long` steps minus that of `short`, per additional step."""
     with tempfile.TemporaryDirectory() as directory:
         text = str(_random_text(directory))
         common = [text, "--preset", preset, "--validation-fraction", "0", "--overwrite", *flags]
@@ -51,7 +50,7 @@ def train_step(preset: str = "notebook", short: str = "14", long: str = "44", *f
 
 
 def large_vocabulary_step(short: str = "10", long: str = "30", *flags: str) -> None:
-    """Seconds a step of LSTM 2x256, 32 x 64, on a text of 20,000 distinct characters, as `train_step` takes it."""
+    """Seconds per step of LSTM 2x256, 32 x 64, on a text of 20,000 distinct characters, measured as in `train_step`."""
     with tempfile.TemporaryDirectory() as directory:
         text = Path(directory) / "random.txt"
         every = list(map(chr, range(0x4E00, 0x4E00 + LARGE)))
@@ -64,9 +63,9 @@ def large_vocabulary_step(short: str = "10", long: str = "30", *flags: str) -> N
 
 
 def output_products(vocabulary: str = str(LARGE), hidden: str = "256", rows: str = "2048") -> None:
-    """Seconds of the three products that a step's output layer has, cut into a part for each core as training does."""
-    cores = runtime.available_cores()
-    runtime.start(cores)
+    """Seconds of the three matrix products of a step's output layer, split over the cores as in training."""
+    cores = available_cores()
+    startup.start()
     import tensorflow as tf
 
     h, v, n = int(hidden), int(vocabulary), int(rows) // cores
@@ -91,39 +90,39 @@ def output_products(vocabulary: str = str(LARGE), hidden: str = "256", rows: str
 
 
 def constant_window(name: str = "notebook", precision: str = "float32") -> None:
-    """Seconds a step of the compiled step on one window that never changes."""
-    runtime.start(runtime.available_cores())
+    """Seconds of a compiled training step, always on the same window."""
+    startup.start()
     from charrnn_tf.bench import benchmark
 
     print(benchmark.train_step(name, precision, 1.0, 10)["seconds"])
 
 
 def sample(texts: str = "1", name: str = "notebook") -> None:
-    """Characters a second of all texts together, top 5, after a first text that compiles."""
-    runtime.start(runtime.available_cores())
+    """Sampling speed of all texts together in characters per second, top-n 5, after a first text that compiles."""
+    startup.start()
     from charrnn_tf.bench import benchmark
 
     print(benchmark.characters_per_second(preset(name, V)[0], int(texts), 2000))
 
 
 def train_speed(name: str = "notebook") -> None:
-    """Characters a second of the compiled training step."""
-    runtime.start(runtime.available_cores())
+    """Speed of the compiled training step, characters per second."""
+    startup.start()
     from charrnn_tf.bench import benchmark
 
     print(benchmark.train_step(name, "float32", 1.0)["chars_per_second"])
 
 
 def evaluate(path: str, name: str = "notebook") -> None:
-    """Characters a second of evaluation, after a short text that compiles."""
-    runtime.start(runtime.available_cores())
+    """Speed of evaluation, characters per second, after a short text that compiles."""
+    startup.start()
     from charrnn_tf import build_model, load_text
     from charrnn_tf.inference.evaluation import Evaluator
 
     text = load_text(path)
     vocabulary = Vocabulary.from_text(text)
     config = preset(name, len(vocabulary))[0]
-    evaluator = Evaluator(build_model(config, 1), config, runtime.available_cores())
+    evaluator = Evaluator(build_model(config, 1), config, available_cores())
     ids = vocabulary.encode(text)
     evaluator.evaluate(ids[:100_000])
     begin = time.perf_counter()
@@ -132,7 +131,7 @@ def evaluate(path: str, name: str = "notebook") -> None:
 
 
 def encode(path: str) -> None:
-    """Megabytes a second of reading and encoding a text on one core."""
+    """Speed of reading and encoding a text on one core, MB/s."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     begin = time.perf_counter()
@@ -141,7 +140,7 @@ def encode(path: str) -> None:
 
 
 def first_character() -> None:
-    """Wall seconds from the command to a sampled character, of a model of the notebook preset."""
+    """Wall seconds of `charrnn-tf sample --length 1`, with a model of the notebook preset."""
     with tempfile.TemporaryDirectory() as directory:
         text, run = str(_random_text(directory, 100_000)), ["--checkpoint-dir", f"{directory}/run"]
         _command("train", text, "--preset", "notebook", "--batch-size", "2", "--max-steps", "1", *run)

@@ -1,13 +1,11 @@
-"""Measures a model's page in headless Chromium, one row of README's table, and appends it to a file.
+"""Measures a model's web page in headless Chromium: a table of docs/performance.md.
 
     python tests/benchmarks/page.py MODEL.html [--characters 2000] [--append FILE]
 
-MODEL.html comes from `charrnn-tf export --format web`. The page writes so many characters, with its own settings, three
-times; the figure is the median. Beside it stand how long loading took and the longest task that kept the page from
-answering while it wrote, in milliseconds. Needs Debian's chromium and chromium-driver, and selenium.
+MODEL.html is written by `charrnn-tf export --format web`. The page generates a text three times with its settings. Prints
+the median speed, the time to load the page, and the longest task that blocked the page. Needs Debian's chromium and
+chromium-driver, and selenium.
 """
-
-from __future__ import annotations
 
 import argparse
 import re
@@ -44,8 +42,8 @@ def main() -> None:
         speeds, tasks = [], []
         for _ in range(3):
             driver.get(asked.page.resolve().as_uri())
-            told, longest = driver.execute_async_script(WRITE, asked.characters)
-            speeds.append(int(re.search(r"(\d+) per second", told)[1]))
+            shown, longest = driver.execute_async_script(WRITE, asked.characters)
+            speeds.append(int(re.search(r"(\d+) per second", shown)[1]))
             tasks.append(longest)
         loading = driver.execute_script("return performance.getEntriesByType('navigation')[0].duration")
     finally:

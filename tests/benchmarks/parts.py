@@ -1,12 +1,10 @@
-"""What the docstrings say of speed, measured again: each line gives our way's seconds, the other's, and their ratio.
+"""Repeats the speed figures of docstrings: prints the seconds of our way, of the other way, and their ratio.
 
     python tests/benchmarks/parts.py [PART]
 
-Both sides are computed in turn, in one process; medians.
+Both ways run in turn in one process; the figures are medians.
 """
 # ruff: noqa: E402  (threads are set before TensorFlow is loaded)
-
-from __future__ import annotations
 
 import dataclasses
 import statistics
@@ -18,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from charrnn_tf.machine import startup as runtime
+from charrnn_tf.machine import startup
 
-runtime.start(runtime.available_cores())  # one thread an operation, as in training
+startup.start()  # one thread per operation, as in training
 
 import tensorflow as tf
 
@@ -34,7 +32,7 @@ from charrnn_tf.training.randomness import dropout_mask
 
 
 def in_turn(ours: Callable[[], Any], other: Callable[[], Any], runs: int) -> tuple[float, float]:
-    """Median seconds of each, after one call that does not count."""
+    """Median seconds of each, after a warm-up call."""
     taken: tuple[list[float], list[float]] = [], []
     for _ in range(runs + 1):
         for seconds, work in zip(taken, (ours, other), strict=True):
@@ -45,7 +43,7 @@ def in_turn(ours: Callable[[], Any], other: Callable[[], Any], runs: int) -> tup
 
 
 def dropout() -> tuple[float, float]:
-    """`steps.dropout_mask` and TensorFlow's `stateless_dropout`, of the outputs of a shard of the notebook preset."""
+    """`dropout_mask` and TensorFlow's `stateless_dropout`, on the outputs of a shard of the notebook preset."""
     outputs, seed = tf.random.stateless_normal([100, 64, 512], (1, 2)), tf.constant([1, 2])
     ours = tf.function(lambda x: x * dropout_mask(tf.shape(x), 0.5, seed))
     theirs = tf.function(lambda x: tf.nn.experimental.stateless_dropout(x, 0.5, seed, rng_alg="philox"))
@@ -53,20 +51,20 @@ def dropout() -> tuple[float, float]:
 
 
 def count_bytes() -> tuple[float, float]:
-    """`corpus._count_bytes` and counting one at a time, of a block of a text."""
+    """`corpus._count_bytes` and `np.bincount` of single bytes, on a block of a text."""
     data = np.random.default_rng(0).integers(32, 127, BLOCK_BYTES).astype(np.uint8).tobytes()
     return in_turn(lambda: _count_bytes(data), lambda: np.bincount(np.frombuffer(data, np.uint8), minlength=256), 101)
 
 
 def spare_columns() -> tuple[float, float]:
-    """A product of 64 x 512 x 2048 with and without spare columns of the second factor."""
+    """A product of 64 x 512 x 2048 with and without padding columns of the second factor."""
     a, b = tf.random.stateless_normal([64, 512], (1, 2)), tf.random.stateless_normal([512, 2048], (3, 4))
     padded = tf.pad(b, ((0, 0), (0, SPARE_COLUMNS)))
     return in_turn(lambda: tf.matmul(a, padded).numpy(), lambda: tf.matmul(a, b).numpy(), 101)
 
 
 def training(name: str, steps: int, xla: bool) -> float:
-    """Seconds a step of a preset, compiled by XLA or not, after a first half that does not count."""
+    """Seconds per step of a preset with or without XLA; the first half of the steps is warm-up."""
     vocabulary = Vocabulary(CHARACTERS)
     ids = np.random.default_rng(0).integers(0, len(CHARACTERS), 400_000).astype(np.uint8)
     with tempfile.TemporaryDirectory() as directory:
@@ -77,12 +75,12 @@ def training(name: str, steps: int, xla: bool) -> float:
 
 
 def xla_of_one_stream() -> tuple[float, float]:
-    """A step of `--preset sherlock`, compiled by XLA and not."""
+    """A step of `--preset sherlock` with and without XLA."""
     return training("sherlock", 8000, xla=True), training("sherlock", 8000, xla=False)
 
 
 def xla_of_many_streams() -> tuple[float, float]:
-    """A step of `--preset notebook`, not compiled by XLA and compiled."""
+    """A step of `--preset notebook` without and with XLA."""
     return training("notebook", 20, xla=False), training("notebook", 20, xla=True)
 
 

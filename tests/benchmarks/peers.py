@@ -1,11 +1,9 @@
-"""The other side of each comparison: what people run today, written plainly. Prints one number, or one a line.
+"""Measures one figure of another program, for `run.py`. Prints one number per line.
 
     python tests/benchmarks/peers.py PART [ARGUMENT]...
 
 PyTorch parts need torch; `tf1-notebook` needs tf_keras.
 """
-
-from __future__ import annotations
 
 import os
 import statistics
@@ -22,7 +20,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", seed: str = "0") -> None:
-    """The Sherlock tutorial's training in PyTorch: characters a second of the last epoch, then nats of each epoch."""
+    """The Sherlock tutorial's training in PyTorch: characters per second in the last epoch, then each epoch's loss."""
     import torch
     from torch import nn
 
@@ -53,7 +51,7 @@ def torch_sherlock(path: str, characters: str = "10000", epochs: str = "1", seed
 
 
 def keras_tutorial(path: str, epochs: str = "1", steps: str = "0", seed: str = "0") -> None:
-    """TensorFlow's tutorial under Keras `fit`: seconds a step, then the mean loss of each epoch; a few steps if given."""
+    """TensorFlow's tutorial under Keras `fit`: seconds per step, then the mean loss of each epoch. steps: 0 for all."""
     import keras
     import tensorflow as tf
 
@@ -82,9 +80,9 @@ def keras_tutorial(path: str, epochs: str = "1", steps: str = "0", seed: str = "
 
 
 def tf1_notebook(path: str, epochs: str = "1", seed: str = "1", targets: str = "wrapped") -> None:
-    """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds a step, then the mean loss of each epoch.
+    """The TensorFlow 1 notebook's graph on today's TensorFlow: seconds per step, then the mean loss of each epoch.
 
-    targets: "wrapped" as the notebook has a window's last one, or the "next" character.
+    targets: the last target of a window is its first character ("wrapped", as in the notebook) or the "next" character.
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     import tensorflow as tf

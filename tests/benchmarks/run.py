@@ -1,12 +1,10 @@
-"""Measures one row of README's tables and appends it to a file.
+"""Measures one row of the tables in docs/performance.md.
 
     python tests/benchmarks/run.py ROW [--runs 5] [--text anna.txt] [--seed N] [--append results.jsonl]
 
-Where a row has two sides they run in turn, each as a process of its own, and the ratio is that of the medians. Rows that
-train on a text need --text. Without a row the names are listed.
+A row that compares two programs runs them in turn, each in its own process, and gives the ratio of the medians. Rows that
+train on a text need --text. --append also adds the printed line to a file. Without ROW, prints the names of the rows.
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -23,7 +21,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-# Comparisons: row -> (our part and its arguments, the other side's, whether more is better)
+# Comparisons: row -> (our part and its arguments, those of the other program, whether more is better)
 SPEED: dict[str, tuple[list[str], list[str], bool]] = {
     "step-notebook": (["train-step", "notebook"], ["torch-step"], False),
     "step-notebook-keras": (["train-step", "notebook"], ["keras-step"], False),
@@ -60,14 +58,14 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
 
 
 def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
-    """Both sides of a comparison in turn."""
+    """Measure both programs of a comparison in turn."""
     ours, peer, more_is_better = SPEED[row]
     ours, peer = ([part.format(text=text) for part in side] for side in (ours, peer))
     sides: dict[str, list[float]] = {"ours": [], "peer": []}
     for _ in range(runs):
         sides["ours"].append(number("ours", ours))
         sides["peer"].append(number("ours" if peer[0] == "ours" else "peers", peer[1:] if peer[0] == "ours" else peer))
-    if row == "step-sherlock":  # the tutorial's side is counted in characters a second
+    if row == "step-sherlock":  # its figure is in characters per second
         sides["peer"] = [25 / speed for speed in sides["peer"]]
     medians = {side: statistics.median(values) for side, values in sides.items()}
     ratio = medians["ours"] / medians["peer"] if more_is_better else medians["peer"] / medians["ours"]
@@ -75,13 +73,13 @@ def compare(row: str, runs: int, text: str | None) -> dict[str, Any]:
 
 
 def number(script: str, part: list[str]) -> float:
-    """The first number that a part prints."""
+    """Run a part; returns the first number that it prints."""
     done = subprocess.run([sys.executable, str(HERE / f"{script}.py"), *part], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[0])
 
 
 def _train(text: str, *flags: str) -> list[dict[str, str]]:
-    """The rows of metrics.csv of a run through the command."""
+    """Run `charrnn-tf train`; returns the rows of its metrics.csv."""
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([sys.executable, "-m", "charrnn_tf", "train", text, "--checkpoint-dir", directory, *flags],
                        check=True, stdout=subprocess.DEVNULL)  # fmt: skip
@@ -98,7 +96,7 @@ def notebook(text: str, seed: int, init: str = "wide", steps: str = "139") -> di
 
 
 def sherlock(text: str, seed: int) -> dict[str, Any]:
-    """Mean training loss of each of 40 epochs, ours and the tutorial's way in PyTorch, on the first 10,000 characters."""
+    """Mean training loss of each of 40 epochs on the first 10,000 characters: ours, and the tutorial's code in PyTorch."""
     rows = _train(text, "--preset", "sherlock", "--seed", str(seed), "--log-every", "1000000")
     arguments = [sys.executable, str(HERE / "peers.py"), "torch-sherlock", text, "10000", "40", str(seed)]
     peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
@@ -106,7 +104,7 @@ def sherlock(text: str, seed: int) -> dict[str, Any]:
 
 
 def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
-    """Mean training loss of both epochs: ours, the TensorFlow 1 graph's, and that graph's with true last targets."""
+    """Mean training loss of both epochs: ours, the TensorFlow 1 graph, and that graph with true last targets."""
     rows = _train(text, "--preset", "notebook-tf1", "--seed", str(seed), "--log-every", "1000000")
     figures = {"ours": [float(row["train_loss"]) for row in rows]}
     for name, targets in ("peer", "wrapped"), ("peer_true_targets", "next"):
@@ -117,7 +115,7 @@ def notebook_tf1(text: str, seed: int) -> dict[str, Any]:
 
 
 def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
-    """Mean training loss of the first epoch, ours and the tutorial's model under Keras `fit`."""
+    """Mean training loss of the first epoch: ours, and the tutorial's model under Keras `fit`."""
     rows = _train(text, "--preset", "tf-tutorial", "--seed", str(seed), "--epochs", "1", "--log-every", "1000000")
     arguments = [sys.executable, str(HERE / "peers.py"), "keras-tutorial", text, "1", "0", str(seed)]
     peer = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.split()[1:]
@@ -125,17 +123,17 @@ def tf_tutorial(text: str, seed: int) -> dict[str, Any]:
 
 
 def limit(text: str, seed: int) -> dict[str, Any]:
-    """The machine's rates of large products, GFLOP/s, and the share of them that a step reaches."""
+    """The result of `charrnn-tf benchmark`: rates of large products, and the share of them that a step reaches."""
     done = subprocess.run([sys.executable, "-m", "charrnn_tf", "benchmark", "--json"], check=True, capture_output=True)
     return {name: part for name, part in json.loads(done.stdout).items() if name != "machine"}
 
 
 def encode(text: str, seed: int) -> dict[str, Any]:
-    """Megabytes a second of reading and encoding a text on one core, the best of three."""
+    """Speed of reading and encoding a text on one core, MB/s, the best of three."""
     return {"megabytes_per_second": max(number("ours", ["encode", text]) for _ in range(3))}
 
 
-# Rows with their own way of measuring: row -> function of text and seed
+# All other rows: row -> function of text and seed
 SINGLE: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "limit": limit,
     "encode": encode,
@@ -149,7 +147,7 @@ SINGLE: dict[str, Callable[[str, int], dict[str, Any]]] = {
 
 
 def machine() -> str:
-    """The processor's name and how many cores there are."""
+    """Name, number of cores and vector instructions of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -161,7 +159,7 @@ def machine() -> str:
 
 
 def append(figures: dict[str, Any], path: str | None) -> None:
-    """Print figures with the date and the machine as one line of JSON, and append it to a file where there is one."""
+    """Print figures, date and machine as one line of JSON; also append it to a file if a path is given."""
     line = json.dumps({**figures, "date": time.strftime("%Y-%m-%d"), "machine": machine()})
     print(line)
     if path:
@@ -170,7 +168,7 @@ def append(figures: dict[str, Any], path: str | None) -> None:
 
 
 def main() -> None:
-    """Measure the row that is asked for."""
+    """Measure one row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", nargs="?", choices=[*SPEED, *SINGLE])
     parser.add_argument("--runs", type=int, default=5)

@@ -1,16 +1,13 @@
-"""Measures weak scaling over workers on this machine, one core each, and calculates it for clusters.
+"""Measures weak scaling over workers on this machine, one core each, or calculates it for clusters.
 
     python tests/benchmarks/scaling.py [--preset notebook] [--workers 2] [--runs 5] [--append FILE]
     python tests/benchmarks/scaling.py --calculate SECONDS [--preset notebook]
 
-Measured, in turn: one process alone on one core with the preset's batch; so many workers, each on a core of its own, with as
-many times that batch; and as many processes that do not know of each other, which tells what the machine itself loses when
-all its cores work. A step's seconds are the wall time of some more steps. Calculated, for a step of SECONDS on one worker:
-what is left of N workers' speed where a ring sends 2 (N - 1) / N times the gradient's bytes from each and nothing is
-computed meanwhile.
+Measures in turn: one process on one core with the preset's batch; N workers on one core each, with N times this batch; and N
+unrelated processes, which show how much the machine itself slows down when all its cores work. Seconds per step are the wall
+time of additional steps. --calculate assumes SECONDS per step on one worker, a ring in which each worker sends 2 (N - 1) / N
+times the size of the gradients, and no computation meanwhile.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -29,11 +26,11 @@ from charrnn_tf.machine.estimate import FLOAT, parameters
 from charrnn_tf.settings.merge import preset
 
 CLUSTERS, GIGABITS = (8, 64, 512), (10, 100)
-HOP_SECONDS = 50e-6  # from one worker to the next, beside the bytes
+HOP_SECONDS = 50e-6  # latency from one worker to the next
 
 
 def seconds_of(commands: list[list[str]], together: bool) -> float:
-    """Wall seconds until all of these commands are done, the n-th on core n; together: as workers of one run."""
+    """Wall seconds of concurrent commands, the n-th on core n. together: as workers of one run."""
     ports = []
     for _ in commands:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -56,7 +53,7 @@ def seconds_of(commands: list[list[str]], together: bool) -> float:
 
 
 def step_seconds(name: str, processes: int, together: bool, steps: tuple[int, int]) -> float:
-    """Seconds a step of one preset's batch in each process."""
+    """Seconds per step with a preset's batch in each process."""
     with tempfile.TemporaryDirectory() as directory:
         text = str(_random_text(directory))
         batch = preset(name, V)[1].batch_size * (processes if together else 1)
@@ -74,7 +71,7 @@ def step_seconds(name: str, processes: int, together: bool, steps: tuple[int, in
 
 
 def measure(name: str, workers: int, runs: int, steps: tuple[int, int]) -> dict[str, object]:
-    """All sides in turn; `efficiency` is one process's seconds by the workers'."""
+    """Measure all three in turn; `efficiency` is seconds of one process divided by seconds of the workers."""
     sides: dict[str, list[float]] = {"alone": [], "workers": [], "strangers": []}
     for _ in range(runs):
         sides["alone"].append(step_seconds(name, 1, False, steps))
@@ -89,10 +86,10 @@ def measure(name: str, workers: int, runs: int, steps: tuple[int, int]) -> dict[
 
 
 def calculate(name: str, seconds: float) -> None:
-    """A table of the share of N times one worker's speed."""
+    """Print a table of the speed of N workers as a share of N times one worker's speed."""
     size = FLOAT * parameters(preset(name, V)[0])
-    print(f"{name}: {size / 1e6:.1f} MB of gradients a step, {seconds:g} s a step on one worker")
-    print("| workers | MB sent by each | " + " | ".join(f"{speed} Gbit/s" for speed in GIGABITS) + " |")
+    print(f"{name}: {size / 1e6:.1f} MB of gradients per step, {seconds:g} s a step on one worker")
+    print("| workers | MB sent by each per step | " + " | ".join(f"{speed} Gbit/s" for speed in GIGABITS) + " |")
     for workers in CLUSTERS:
         sent = 2 * (workers - 1) / workers * size
         hops = 2 * (workers - 1) * HOP_SECONDS
@@ -101,7 +98,7 @@ def calculate(name: str, seconds: float) -> None:
 
 
 def main() -> None:
-    """Measure, or calculate where the seconds of a step are given."""
+    """Measure, or calculate if --calculate is given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="notebook")
     parser.add_argument("--workers", type=int, default=2)

@@ -1,9 +1,10 @@
-"""Input of every wrong kind, made by rule from the command's own tree, so that later commands are covered too.
+"""Wrong input of every kind, for every option: the cases are generated from the commands, so new options are covered too.
 
-Each case either does what it says, where the input is valid after all, or ends in exit status 1 or 2 with one line that
-names the option, the value or the file, without a traceback, leaving nothing behind.
+A case either succeeds, if its input is valid after all, or ends with exit status 1 or 2, one line that names the option, the
+value or the file, and no traceback; then it leaves nothing behind.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -29,12 +30,12 @@ TINY = (
     "--hidden-size", "4", "--num-layers", "1", "--batch-size", "2", "--num-steps", "4", "--max-steps", "2", "--dropout", "0",
     "--weight-dropout", "0",
 )  # fmt: skip
-# Without these a run compiles a third of what it does with them; options that are about them are tried with them.
+# Validation and samples take two thirds of a run's compilation: they are off, except for options that concern them.
 WITHOUT = ("--quiet", "--validation-fraction", "0")
 ABOUT_WITHOUT = ("--sample-", "--valid", "--patience", "--max-steps", "--epochs")
+NOT_COMPUTED = ("Run", "Text", "Samples and display")  # groups of options of `train` that do not change its steps
 UNREACHABLE = "http://127.0.0.1:9/anna.txt"
-# A command that works and is quick (one that would fetch: fails at once); what is tried comes after it, and the last of an
-# option given twice counts.
+# Quick commands that work (except `corpus fetch`, which fails at once). The tried option is appended: the last one counts.
 BASE = {
     "train": ["train", "text.txt", *TINY, *WITHOUT],
     "sample": ["sample", "--checkpoint-dir", "run", "--length", "3", "--seed", "1"],
@@ -47,17 +48,17 @@ BASE = {
     "corpus list": ["corpus", "list"],
     "corpus fetch": ["corpus", "fetch", "anna", "--url", UNREACHABLE],
 }
-SLOW = {"benchmark"}  # minutes, whatever it is given
+SLOW = {"benchmark"}  # takes minutes
 
 TEXTS = (
     "", " ", "\n", "\t", "x" * 5000, "\x1b[31mred\x1b[0m", "\x00", "\udcff", "ä\u0301☃😀", "-", "--", "../..", "/",
     "/dev/null",
 )  # fmt: skip
-TEXTS_AS_PATHS = [text for text in TEXTS if text not in ("/", "../..")]  # as root a run could begin there
+TEXTS_AS_PATHS = [text for text in TEXTS if text not in ("/", "../..")]  # root could start a run there
 NUMBERS = (
     "", "one", "-1", "0", "1.5", "1e3", "nan", "inf", "-inf", "0x10", "9" * 30, "-" + "9" * 30, str(2**31), "\x1b1",
 )  # fmt: skip
-SPELLINGS = ("1_0", "٣")  # of whole numbers, which click takes: tried with the first option of each type
+SPELLINGS = ("1_0", "٣")  # of whole numbers that are accepted; tried with the first option of each type
 REALS = (
     "", "one", "-1", "-0.0", "nan", "inf", "-inf", "1e400", "-1e400", "1e300", "1e-320", "9" * 400, "1,5", "\x00",
 )  # fmt: skip
@@ -72,7 +73,7 @@ def is_whole(parameter):
 
 
 def kinds(parameter, first):
-    """Values of every kind that an option of this type may be given; of paths, texts too where it is a command's first."""
+    """Values to try with an option, by its type. first: of this type in its command; paths are then tried with texts too."""
     kind = parameter.type
     if isinstance(parameter, click.Option) and parameter.is_flag:
         return []
@@ -86,7 +87,7 @@ def kinds(parameter, first):
 
 
 def cases():
-    """(command line, what its error must name one of) of every option of every command, with every kind of value."""
+    """(command line, names of which its error must contain one, group of the option) for every option and value."""
     for name, command in every_command():
         assert name in {*BASE, *SLOW}, f"give {name} a base command above"
         base = BASE.get(name, [name])
@@ -98,21 +99,22 @@ def cases():
             flag = parameter.opts[0]
             line = base[: -len(WITHOUT)] if flag.startswith(ABOUT_WITHOUT) else base
             if parameter.is_flag:
-                yield [*line, f"{flag}=yes"], [flag]
+                yield [*line, f"{flag}=yes"], [flag], parameter.group
                 continue
             if name not in SLOW:
-                yield [*line, flag], [flag]  # no value at all
+                yield [*line, flag], [flag], parameter.group  # without its value
             first = parameter in first_of_type
             for value in (*kinds(parameter, first), *(SPELLINGS if first and is_whole(parameter) else ())):
-                yield [*line, f"{flag}={value}"], [flag, value, UNREACHABLE]
+                yield [*line, f"{flag}={value}"], [flag, value, UNREACHABLE], parameter.group
         for argument in command.params:
             if isinstance(argument, click.Argument) and name not in SLOW:
                 for value in FILES if isinstance(argument.type, click.Path) else TEXTS:
-                    yield [*base[:place], value, *base[place + 1 :]], [value]
-        yield [*base, "--no-such-option"], ["--no-such-option"]
+                    yield [*base[:place], value, *base[place + 1 :]], [value], "Text"
+        yield [*base, "--no-such-option"], ["--no-such-option"], ""
 
 
-CASES = [(line, names) for line, names in cases() if line[0] not in SLOW or len(line) > 1]
+CASES = [case for case in cases() if case[0][0] not in SLOW or len(case[0]) > 1]
+PASSABLE = [line for line, _, _ in CASES if "\0" not in "".join(line)]  # to a process
 
 
 def _short(line):
@@ -130,7 +132,7 @@ CONTENTS = {
 
 
 def make_files(folder):
-    """One file of every odd kind that a name above stands for."""
+    """Create the files of CONTENTS and other odd ones that FILES names."""
     for name, content in CONTENTS.items():
         (folder / os.fsdecode(name)).write_bytes(content)
     (folder / "folder").mkdir()
@@ -142,7 +144,7 @@ def make_files(folder):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with every odd file, and a run."""
+    """A folder with all odd files, a run and a Keras model."""
     folder = tmp_path_factory.mktemp("home")
     make_files(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +161,7 @@ def home(tmp_path_factory):
 
 
 def there(folder):
-    """Every path below a folder, with what would show that it was changed."""
+    """Every path below a folder, with its mode, size and time of modification."""
     return {
         path: (path.lstat().st_mode, path.lstat().st_size, path.lstat().st_mtime_ns if path.is_file() else 0)
         for path in Path(folder).rglob("*")
@@ -168,7 +170,7 @@ def there(folder):
 
 
 def restore(home, before):
-    """Remove what a command that worked has written, and give files that it wrote over their contents again."""
+    """Remove the files that a command has written, and restore the ones that it replaced."""
     after = there(home)
     for path in sorted(set(after) - set(before), reverse=True):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -193,20 +195,39 @@ def time_limit(seconds):
 
 
 def shown(text):
-    """A name as an error may show it: escaped, or cut short."""
+    """Forms in which an error may show a name: escaped, or shortened."""
     return {text, repr(text)[1:-1], text.encode("utf-8", "backslashreplace").decode(), text[:100] or "''"}
 
 
+@pytest.fixture(scope="module")
+def once():
+    """`Sampler.from_checkpoint` and `report`, which compile and compute the same thing once for all cases."""
+    from charrnn_tf.inference.sampling import Sampler
+    from charrnn_tf.insight import report as module
+
+    report, pages = module.report, {}
+
+    def report_once(checkpoint, ids, title, *, seed, progress):
+        key = checkpoint, ids.tobytes(), title, seed, module.TEMPERATURES
+        if key not in pages:
+            pages[key] = report(checkpoint, ids, title, seed=seed, progress=progress)
+        return pages[key]
+
+    return functools.cache(Sampler.from_checkpoint), report_once
+
+
 @pytest.mark.parametrize(
-    ("line", "names"),
+    ("line", "names", "group"),
     [pytest.param(*case, id=_short(case[0]), marks=pytest.mark.slow if n % 40 else ()) for n, case in enumerate(CASES)],
 )
-def test_every_option_with_every_kind_of_value(home, monkeypatch, line, names):
+def test_every_option_with_every_kind_of_value(home, once, monkeypatch, request, line, names, group):
     monkeypatch.chdir(home)
+    monkeypatch.setattr("charrnn_tf.inference.sampling.Sampler.from_checkpoint", once[0])
+    monkeypatch.setattr("charrnn_tf.insight.report.report", once[1])
+    if line[0] == "train" and group in NOT_COMPUTED:
+        request.getfixturevalue("instant")
     if line[0] == "report" and not any(part.startswith("--seed") for part in line):
-        from charrnn_tf.insight import report
-
-        monkeypatch.setattr(report, "TEMPERATURES", ())  # samples take most of the time, and no other option changes them
+        monkeypatch.setattr("charrnn_tf.insight.report.TEMPERATURES", ())  # most of its time; only --seed concerns them
     before = there(home)
     with time_limit(60):
         result = CliRunner().invoke(cli, line, input="")
@@ -227,11 +248,11 @@ def test_there_are_many_cases():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [line for line, _ in CASES][:: len(CASES) // 25], ids=_short)
-def test_a_process_of_its_own_says_the_same(home, line):
-    """What a user sees: where it is an error, that line and nothing of TensorFlow's."""
-    if any("\0" in part for part in line):
-        return  # no process can be given that
+@pytest.mark.parametrize(
+    "line", [line for line, _, _ in CASES if "\0" not in "".join(line)][:: len(CASES) // 12], ids=_short
+)
+def test_a_process_of_its_own_shows_the_same(home, line):
+    """A user sees that line, and none of TensorFlow's."""
     before = there(home)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     process = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import call, refuse, succeed
+from commandline import call, refuse, succeed
 from models import CHARACTERS, VOCABULARY, keras_model
 from test_torch_file import Evil
 

@@ -167,11 +167,11 @@ def test_the_number_of_shards_changes_only_roundings(scorer, monkeypatch):
     monkeypatch.setattr(evaluation, "WARM_UP", 50)
     evaluator, encode = scorer
     ids, found = encode(TEXT[:1501]), []  # 5 streams: shards of different sizes
-    for shards in (1, 2, 3, 8):
+    for shards in (1, 2, 8):
         monkeypatch.setattr(evaluator, "shards", shards)
         found.append(evaluator.evaluate(ids))
     assert {result.characters for result in found} == {1500}
-    assert [result.nats_per_character for result in found] == pytest.approx([found[0].nats_per_character] * 4, abs=1e-6)
+    assert [result.nats_per_character for result in found] == pytest.approx([found[0].nats_per_character] * 3, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Pictures of runs: what is drawn, in which units, and how files and names are chosen."""
+"""Plots of runs: lines, units, scales, names and files."""
 
 import math
 
@@ -37,7 +37,7 @@ def two(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "begins"), [("a.png", PNG), ("b.PDF", PDF), ("c.svg", b"<?xml")])
-def test_a_picture_is_what_its_name_says(two, tmp_path, name, begins):
+def test_the_suffix_chooses_the_format(two, tmp_path, name, begins):
     assert plots.plot_runs(two, tmp_path / name) == tmp_path / name
     data = (tmp_path / name).read_bytes()
     assert data.startswith(begins)
@@ -46,17 +46,17 @@ def test_a_picture_is_what_its_name_says(two, tmp_path, name, begins):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.png.txt"])
-def test_another_ending_is_refused_before_anything_is_read(tmp_path, name):
-    with pytest.raises(ConfigError, match=r"--output must end with \.png, \.svg, \.pdf"):
+def test_another_suffix_is_refused_before_anything_is_read(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"`output` must end with \.png, \.svg, \.pdf"):
         plots.plot_runs([tmp_path / "none"], tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"smoothing": float("nan")}, "--smoothing must be from 0 to below 1, got nan"),
-        ({"smoothing": 1.0}, "--smoothing must be"),
-        ({"against": "epochs"}, "--against must be one of steps, characters, seconds, got 'epochs'"),
+        ({"smoothing": float("nan")}, "`smoothing` must be from 0 to below 1, got nan"),
+        ({"smoothing": 1.0}, "`smoothing` must be"),
+        ({"against": "epochs"}, "`against` must be one of steps, characters, seconds, got 'epochs'"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(two, tmp_path, settings, message):
@@ -77,14 +77,14 @@ def test_odd_names_of_folders_are_drawn(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["loop", "d" * 300])
-def test_a_name_that_no_folder_has_is_told(tmp_path, name):
+def test_a_missing_folder_is_an_error(tmp_path, name):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(CheckpointError, match="is no run's folder"):
+    with pytest.raises(CheckpointError, match="is not a run's folder"):
         plots.plot_runs([tmp_path / name], tmp_path / "a.png")
 
 
-def test_a_folder_without_a_run_is_told(tmp_path):
-    with pytest.raises(CheckpointError, match=r"is no run's folder: it holds no metrics\.csv"):
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match=r"is not a run's folder: it has no metrics\.csv"):
         plots.plot_runs([tmp_path], tmp_path / "a.png")
     write_run(tmp_path / "empty", [])
     with pytest.raises(CheckpointError, match="has logged nothing yet"):
@@ -109,7 +109,7 @@ def test_each_run_has_a_smooth_line_a_raw_one_behind_and_its_validations(two):
     ]  # fmt: skip
 
 
-def test_the_first_fall_does_not_set_the_scale(tmp_path):
+def test_the_first_steep_fall_does_not_set_the_scale(tmp_path):
     run = plots.read_run(write_run(tmp_path / "run", [100.0] + [2.0 - n / 200 for n in range(199)]))
     bottom, top = plots.draw([run], smoothing=0).axes[0].get_ylim()
     assert 0.9 < bottom < 1.01
@@ -124,7 +124,7 @@ def test_the_first_fall_does_not_set_the_scale(tmp_path):
         ("characters", 3200, "characters read in training"),
     ],
 )
-def test_what_losses_are_drawn_against(tmp_path, against, last, label):
+def test_losses_are_drawn_against_steps_time_or_characters(tmp_path, against, last, label):
     folder = write_run(tmp_path / "run", [2.0] * 40, seconds=100.0)
     write_checkpoint(folder, step=400)  # of 2 streams x 4 characters
     figure = plots.draw([plots.read_run(folder)], against=against)
@@ -141,11 +141,11 @@ def test_time_has_the_unit_that_reads_best(tmp_path, seconds, unit):
 
 def test_characters_need_a_checkpoint(tmp_path):
     run = plots.read_run(write_run(tmp_path / "run", [2.0, 1.0]))
-    with pytest.raises(CheckpointError, match="has no checkpoint, which tells how many characters a step reads"):
+    with pytest.raises(CheckpointError, match="has no checkpoint, so the number of characters per step is unknown"):
         plots.draw([run], against="characters")
 
 
-def test_smoothing_passes_over_gaps_and_begins_without_a_bias():
+def test_smoothing_ignores_gaps_and_starts_without_bias():
     nan = math.nan
     np.testing.assert_allclose(plots.smoothed(np.array([4.0, 2.0]), 0.5), [4.0, (0.5 * 4 + 2) / 1.5])
     np.testing.assert_allclose(plots.smoothed(np.array([nan, 4.0, nan, 2.0]), 0.5), [nan, 4.0, 4.0, (0.5 * 4 + 2) / 1.5])
@@ -153,18 +153,22 @@ def test_smoothing_passes_over_gaps_and_begins_without_a_bias():
     np.testing.assert_array_equal(plots.smoothed(values, 0.0), values)
     twice = plots.smoothed(np.array([4.0, 2.0]), 0.5, [2.0, 1.0])
     np.testing.assert_allclose(twice, [4.0, (0.5 * 2 * 4 + 2) / (0.5 * 2 + 1)])
-    half = plots.smoothed(np.array([4.0, 2.0]), 0.25, [1.0, 0.5])  # moves half as far: a half of 0.25 squared
+    half = plots.smoothed(np.array([4.0, 2.0]), 0.25, [1.0, 0.5])  # half a value decays by the square root of 0.25
     np.testing.assert_allclose(half, [4.0, (0.5 * 4 + 0.5 * 2) / 1.0])
 
 
-def test_names_are_as_long_as_it_takes(tmp_path):
+def test_names_are_as_long_as_needed(tmp_path):
     assert plots.names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     assert plots.names([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
     assert plots.names([tmp_path / "a"]) == ["a"]
 
 
-def test_colours_are_different_ones():
-    assert len(set(plots.COLOURS)) == len(plots.COLOURS) == 7
+@pytest.mark.parametrize("look", plots.LOOKS)
+def test_seven_runs_have_seven_colours_and_none_is_black_on_black(tmp_path, look):
+    run = plots.read_run(write_run(tmp_path / "run", [2.0]))
+    found = [line.get_color() for line in plots.draw([run] * 7, look=look).axes[0].get_lines()]
+    assert len(set(found)) == 7
+    assert "#000000" not in found
 
 
 def test_an_svg_element_stands_alone_in_a_page(two):

@@ -1,22 +1,23 @@
-"""Surprise, cells and looking back, beside slow and plain ways of computing the same."""
+"""Surprise, cells and influence, compared with slow and plain ways of computing the same."""
 
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TEXT
+from conftest import TEXT, forward
 
 from charrnn_tf.inference.evaluation import Evaluator
-from charrnn_tf.insight import trace as insight
-from charrnn_tf.network.model import build_model, forward, zero_state
+from charrnn_tf.insight import trace
+from charrnn_tf.network.model import build_model, recurrent_layers, zero_state
 from charrnn_tf.runs.checkpoint import load_model
 from charrnn_tf.runs.find import latest_checkpoint
+from charrnn_tf.settings.schema import CELLS, ModelConfig
 
 READ = TEXT[:120]
 
 
-@pytest.fixture(scope="module", params=["lstm", "gru"])
+@pytest.fixture(scope="module", params=CELLS)
 def model(request, trained):
     model, record = load_model(latest_checkpoint(trained(request.param)))
     return model, record.model, record.vocabulary.encode(READ)
@@ -24,26 +25,27 @@ def model(request, trained):
 
 @pytest.fixture(scope="module")
 def read(model):
-    return insight.trace(*model)
+    return trace.read(*model)
 
 
 @pytest.mark.slow
-def test_surprise_is_what_evaluation_says(model, read):
+def test_surprise_is_the_evaluators_loss(model, read):
     evaluation = Evaluator(model[0], model[1]).evaluate(model[2])
     assert math.isnan(read.nats[0])
     assert np.nanmean(read.nats) == pytest.approx(evaluation.nats_per_character, abs=1e-5)
 
 
 @pytest.mark.slow
-def test_the_likeliest_are_those_of_the_forward_pass(model, read):
+def test_the_likeliest_characters_are_those_of_the_forward_pass(model, read):
     logits, _ = forward(model[0], tf.constant(model[2][None].astype(np.int32)), zero_state(model[1], 1))
     probabilities = tf.nn.softmax(logits).numpy()
     for n in (1, 50, len(READ) - 1):
-        order = np.argsort(-probabilities[n - 1], kind="stable")[: insight.LIKELIEST]
+        order = np.argsort(-probabilities[n - 1], kind="stable")[: trace.LIKELIEST]
         np.testing.assert_allclose(read.probabilities[n], probabilities[n - 1][order], atol=1e-6)
         np.testing.assert_allclose(probabilities[n - 1][read.likeliest[n]], read.probabilities[n], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cells_are_the_states_after_each_character(model, read):
     config = model[1]
     _, state = forward(model[0], tf.constant(model[2][None, :70].astype(np.int32)), zero_state(config, 1))
@@ -52,11 +54,9 @@ def test_cells_are_the_states_after_each_character(model, read):
     assert read.cells.shape == (len(READ), config.num_layers * config.hidden_size)
 
 
-def test_a_vocabulary_of_two_has_two_likeliest(trained):
-    from charrnn_tf.settings.schema import ModelConfig
-
+def test_a_vocabulary_of_two_has_two_likeliest_characters():
     config = ModelConfig(2, hidden_size=4)
-    read = insight.trace(build_model(config, 1), config, np.array([0, 1, 1, 0]))
+    read = trace.read(build_model(config, 1), config, np.array([0, 1, 1, 0]))
     assert read.likeliest.shape == (4, 2)
     np.testing.assert_allclose(read.probabilities[1:].sum(axis=1), 1, atol=1e-6)
 
@@ -72,45 +72,43 @@ def test_a_vocabulary_of_two_has_two_likeliest(trained):
         ("inside brackets", "a(b[c])d", [0, 1, 1, 2, 2, 1, 0, 0]),
         ("inside brackets", ")(a\n\nb", [0, 1, 1, 1, 0, 0]),
         ("since the last newline", "ab\nc", [1, 2, 0, 1]),
-        ("place in the line", "ab\ncd", [1 / 3, 2 / 3, 1, 0.5, 1]),
+        ("position in the line", "ab\ncd", [1 / 3, 2 / 3, 1, 0.5, 1]),
         ("inside a word", "ab c1", [1, 0, 0, 1, 0]),
-        ("capital coming", "aB C", [1, 0, 1, 0]),
+        ("capital next", "aB C", [1, 0, 1, 0]),
         ("indentation", "  a b\n\tc", [1, 2, 2, 2, 2, 0, 4, 4]),
     ],
 )
 def test_a_feature(name, text, expected):
-    assert insight.FEATURES[name](text) == pytest.approx(expected)
+    assert trace.FEATURES[name](text) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", insight.FEATURES)
+@pytest.mark.parametrize("name", trace.FEATURES)
 @pytest.mark.parametrize("text", ["a", "\n", "\n\n\n", "é“\u2028x\x0c\r\n", 'x"(y)\tZ' * 50])
 def test_a_feature_has_a_number_for_each_character(name, text):
-    assert len(insight.FEATURES[name](text)) == len(text)
+    assert len(trace.FEATURES[name](text)) == len(text)
 
 
-def test_correlations_are_those_of_numpy_and_0_where_nothing_changes():
+def test_correlations_are_those_of_numpy_and_0_for_constants():
     draw = np.random.default_rng(0)
     text = 'He said "not now (or then)", and\n  went. ' * 5
     cells = draw.normal(size=(len(text), 6)).astype(np.float32)
-    cells[:, 0] = insight.inside_quotes(text)
+    cells[:, 0] = trace.inside_quotes(text)
     cells[:, 1] = 3.0
-    found = insight.correlations(cells, text)
+    found = trace.correlations(cells, text)
     assert found[0, 0] == pytest.approx(1)
     assert (found[1] == 0).all()
-    for n, measure in enumerate(insight.FEATURES.values()):
+    for n, measure in enumerate(trace.FEATURES.values()):
         assert found[3, n] == pytest.approx(np.corrcoef(cells[:, 3], measure(text))[0, 1], abs=1e-5)
-    assert insight.correlations(cells, "a" * len(text))[:, 0].tolist() == [0] * 6
-    assert next(insight.clearest(found, 3)) == (0, 0)
-    assert len(list(insight.clearest(found, 3))) == 3
+    assert trace.correlations(cells, "a" * len(text))[:, 0].tolist() == [0] * 6
+    assert next(trace.clearest(found, 3)) == (0, 0)
+    assert len(list(trace.clearest(found, 3))) == 3
 
 
-# Looking back
+# Influence of earlier characters
 
 
 def plain_gradient(model, config, ids, n):
-    """Of log p(character n + 1) by every one-hot row or embedding before it, by TensorFlow's own tape over Keras layers."""
-    from charrnn_tf.network.model import recurrent_layers
-
+    """Lengths of the gradients of log p(character n + 1) by its inputs, nearest first, through Keras's own `call`."""
     embedded = [layer for layer in model.layers if layer.name == "embedding"]
     inputs = embedded[0](ids[None, : n + 1]) if embedded else tf.one_hot(ids[None, : n + 1], config.vocab_size)
     inputs = tf.convert_to_tensor(inputs)
@@ -126,24 +124,22 @@ def plain_gradient(model, config, ids, n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("embedding", [0, 5])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_looking_back_is_the_gradient_by_the_inputs(cell, embedding):
-    from charrnn_tf.settings.schema import ModelConfig
-
+@pytest.mark.parametrize("cell", CELLS)
+def test_influence_is_the_gradient_by_the_inputs(cell, embedding):
     config = ModelConfig(9, cell=cell, hidden_size=6, num_layers=2, embedding_size=embedding, init="pytorch")
     model = build_model(config, 1, seed=3)
     ids = np.random.default_rng(1).integers(0, 9, 30)
     told = []
-    back = insight.looks_back(model, insight.trace(model, config, ids), back=12, progress=lambda *done: told.append(done))
-    assert back.shape == (29, 12)
+    found = trace.influence(model, trace.read(model, config, ids), back=12, progress=lambda *done: told.append(done))
+    assert found.shape == (29, 12)
     assert told[-1] == (29, 29)
     for n in (0, 5, 11, 12, 28):
         expected = plain_gradient(model, config, ids, n)[:12]
-        np.testing.assert_allclose(back[n, : len(expected)], expected, rtol=1e-3, atol=1e-6)
-        assert (back[n, len(expected) :] == 0).all()
+        np.testing.assert_allclose(found[n, : len(expected)], expected, rtol=1e-3, atol=1e-6)
+        assert (found[n, len(expected) :] == 0).all()
 
 
 @pytest.mark.slow
-def test_looking_back_over_a_text_shorter_than_it_looks(model):
-    short = insight.trace(model[0], model[1], model[2][:3])
-    assert insight.looks_back(model[0], short).shape == (2, 2)
+def test_influence_in_a_text_shorter_than_its_reach(model):
+    short = trace.read(model[0], model[1], model[2][:3])
+    assert trace.influence(model[0], short).shape == (2, 2)

@@ -25,6 +25,22 @@ def test_memory_grows_with_model_batch_and_window():
     assert need(num_steps=1000) > need()
 
 
+def test_several_workers_share_the_memory_of_a_batch():
+    model, config = ModelConfig(80), TrainConfig(batch_size=1000, num_steps=100, validation_fraction=0)
+    one, two, four = (estimate.training_memory(model, config, workers) for workers in (1, 2, 4))
+    assert one - two == pytest.approx(2 * (two - four))
+    assert one > two > four > estimate.TENSORFLOW
+
+
+@pytest.mark.parametrize(("keep", "existing", "count"), [(5, 0, 7), (5, 3, 4), (5, 7, 1), (5, 20, 1), (1, 0, 3)])
+def test_disk_holds_the_kept_checkpoints_the_best_and_one_being_written(keep, existing, count):
+    model = ModelConfig(80)
+    for optimizer, slots in [("adam", 2), ("sgd", 0), ("rmsprop", 1)]:
+        config = TrainConfig(keep=keep, optimizer=optimizer)
+        assert estimate.checkpoint_bytes(model, config) == 4 * estimate.parameters(model) * (1 + slots)
+        assert estimate.disk(model, config, existing) == count * estimate.checkpoint_bytes(model, config)
+
+
 def test_a_long_window_needs_as_much_as_many_streams():
     long = TrainConfig(batch_size=1, num_steps=12_800)
     assert estimate.training_memory(ModelConfig(80), long) == estimate.training_memory(ModelConfig(80), TrainConfig())

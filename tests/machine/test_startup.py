@@ -89,7 +89,11 @@ def test_start_up_messages_are_shown_only_on_request(monkeypatch, capfd, level, 
 
 
 def test_start_up_messages_are_shown_when_the_start_fails(capfd):
-    with pytest.raises(ZeroDivisionError), startup._silence():
-        noise()
-        _ = 1 / 0
+    def fail():
+        with startup._silence():
+            noise()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert capfd.readouterr().err == "noise\n"

@@ -5,27 +5,26 @@ from xml.etree import ElementTree
 
 import pytest
 
-from charrnn_tf.runs.chart import HEIGHT, LEFT, WIDTH, losses_svg
-from charrnn_tf.runs.metrics import MetricsFile, Row
+from charrnn_tf.runs.chart import HEIGHT, LEFT, WIDTH, chart
+from charrnn_tf.runs.metrics import Row
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(folder, losses):
+def drawn(losses):
     """The chart of (step, training loss, validation loss) -> the points of both lines, and all labels."""
-    file = MetricsFile(folder / "metrics.csv", keep_to_step=0)
-    for step, training, validation in losses:
-        file.append(Row(step, step / 100, 1.0, training, validation, 0.002, 9.5))
-    file.close()
-    svg = ElementTree.fromstring(losses_svg(folder))
+    rows = [Row(step, step / 100, 1.0, training, validation, 0.002, 9.5) for step, training, validation in losses]
+    svg = chart(rows)
+    assert not re.search("nan|inf", svg)
+    root = ElementTree.fromstring(svg)
     lines = [
-        [tuple(map(float, point.split(","))) for point in line.get("points").split()] for line in svg.iter(f"{SVG}polyline")
+        [tuple(map(float, point.split(","))) for point in line.get("points").split()] for line in root.iter(f"{SVG}polyline")
     ]
-    return *lines, [label.text for label in svg.iter(f"{SVG}text")]
+    return *lines, [label.text for label in root.iter(f"{SVG}text")]
 
 
-def test_losses_are_drawn_against_steps(tmp_path):
-    training, validation, labels = drawn(tmp_path, [(100, 3.0, None), (200, 2.0, 2.5), (400, None, 2.25), (400, 1.0, None)])
+def test_losses_are_drawn_against_steps():
+    training, validation, labels = drawn([(100, 3.0, None), (200, 2.0, 2.5), (400, None, 2.25), (400, 1.0, None)])
     assert [x for x, _ in training] == pytest.approx([LEFT + (WIDTH - LEFT - 8) * part for part in (0.25, 0.5, 1)])
     assert [x for x, _ in validation] == [training[1][0], training[2][0]]
     top, bottom = training[0][1], training[2][1]
@@ -34,19 +33,13 @@ def test_losses_are_drawn_against_steps(tmp_path):
     assert labels == ["3.000", "1.000", "step 400", "training loss", "validation loss, nats per character"]
 
 
-def test_the_first_losses_do_not_set_the_scale(tmp_path):
-    training, _, labels = drawn(tmp_path, [(1, 9.0, None), (50, 2.0, None), (100, 1.0, None)])
+def test_the_first_losses_do_not_set_the_scale():
+    training, _, labels = drawn([(1, 9.0, None), (50, 2.0, None), (100, 1.0, None)])
     assert labels[:2] == ["2.000", "1.000"]
     assert training[0][1] == training[1][1]  # cut at the top
 
 
 @pytest.mark.parametrize("losses", [[(5, 2.0, None)], [(5, None, None)], [(5, 2.0, None), (9, 2.0, 2.0)]])
-def test_a_chart_of_few_or_equal_losses_is_drawn(tmp_path, losses):
-    drawn(tmp_path, losses)
-    assert not re.search("nan|inf", losses_svg(tmp_path))
-
-
-def test_without_rows_there_is_no_chart(tmp_path):
-    assert losses_svg(tmp_path) is None
-    MetricsFile(tmp_path / "metrics.csv", keep_to_step=0).close()
-    assert losses_svg(tmp_path) is None
+def test_a_chart_of_few_or_equal_losses_is_drawn(losses):
+    training, _, _ = drawn(losses)
+    assert len(training) == sum(loss is not None for _, loss, _ in losses)

@@ -1,9 +1,12 @@
 """Long texts: their ids are cached, mapped, found again, and read anew where the cache is damaged or can't be used."""
 
 import errno
+import gzip
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
+import filelock
 import numpy as np
 import pytest
 from conftest import text_error
@@ -48,13 +51,13 @@ def test_short_texts_are_not_kept(small, write):
 @pytest.mark.parametrize(
     "change",
     [
-        {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "skip"},
+        {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "error"},
         {"vocabulary": Vocabulary("aeé한글")},
     ],
 )  # fmt: skip
 def test_another_way_of_reading_is_another_entry(small, write, change):
     path = write(MIXED * 3)
-    first = load_corpus([path])
+    first = load_corpus([path], unknown="skip")
     second = load_corpus([path], **{"unknown": "skip", **change})
     assert second.kept not in (None, first.kept)
     assert len(entries(small)) == 2
@@ -146,3 +149,23 @@ def test_the_expected_text_may_come_from_the_cache(small, write):
     other = write("abd" * 10, "other")
     for _ in range(2):  # read, then from the cache
         assert "this is not the text that the run was trained on: " in text_error([other], expected=known)
+        assert load_corpus([other]).text.sources[0].path == str(other)
+
+
+def test_a_compressed_text_is_cached_by_an_estimate_of_its_length(small, write, monkeypatch):
+    path = write(gzip.compress(b"abc" * 1000), "text.gz")
+    size = path.stat().st_size
+    for mapped_from, cached in [(16 * size + 1, False), (16 * size, True)]:
+        monkeypatch.setattr(corpus, "MAPPED_FROM", mapped_from)
+        assert bool(load_corpus([path]).kept) is cached
+
+
+def test_a_run_waits_while_another_encodes_the_same_text(small, write, caplog):
+    path = write("abc" * 10)
+    entry = load_corpus([path]).kept
+    with ThreadPoolExecutor() as pool, filelock.FileLock(small / f".{entry.name}.lock"):
+        reading = pool.submit(load_corpus, [path])
+        with pytest.raises(TimeoutError):
+            reading.result(timeout=0.3)
+    assert reading.result().kept == entry
+    assert "Another run is encoding this text; waiting for its result." in caplog.messages

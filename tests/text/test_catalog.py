@@ -96,9 +96,11 @@ def test_a_server_without_ranges_sends_the_whole_text_again(server, tmp_path):
 @pytest.mark.parametrize("content", [TEXT[:-1] + b"x", TEXT + b"x" * 100_000])
 def test_another_text_never_appears_under_the_name(server, tmp_path, content):
     server.content = content
+    received = [0]
     with pytest.raises(TextError, match="has another text than made-up: the checksum differs"):
-        fetch("made-up", tmp_path)
+        fetch("made-up", tmp_path, progress=lambda done, total: received.append(done))
     assert list(tmp_path.iterdir()) == []
+    assert max(received) <= len(TEXT) + catalog.BLOCK_BYTES  # an endless one is not read on
 
 
 def test_a_wrong_beginning_is_replaced_by_the_next_download(server, tmp_path):

@@ -99,15 +99,16 @@ def test_an_empty_text_is_refused(write, content):
     assert text_error([path, path]) == f"{str(path)!r}, {str(path)!r} is empty: there is nothing to learn from"
 
 
-def test_a_text_that_changes_between_the_passes_is_refused(write, monkeypatch):
+@pytest.mark.parametrize("changed", [b"ab", b"abcabc"])
+def test_a_text_that_changes_between_the_passes_is_refused(write, monkeypatch, changed):
     path = write("abc")
     encode = Vocabulary.encode_characters
 
-    def encode_and_cut(self, text, unknown="error"):
-        path.write_bytes(b"ab")
+    def encode_and_change(self, text, unknown="error"):
+        path.write_bytes(changed)
         return encode(self, text, unknown)
 
-    monkeypatch.setattr(Vocabulary, "encode_characters", encode_and_cut)
+    monkeypatch.setattr(Vocabulary, "encode_characters", encode_and_change)
     assert text_error([path]).endswith("changed while it was read; start again")
 
 
@@ -170,6 +171,16 @@ def test_progress_is_reported_in_both_passes(write):
     assert [doing for doing, *_ in told] == ["Counting", "Counting", "Encoding", "Encoding"]
     assert [done for _, done, _ in told] == [30, total, 30, total]
     assert {of for *_, of in told} == {total}
+
+
+def test_every_file_has_its_own_sum_and_length(write):
+    parts = ["naïve\n", "one", "two"]
+    read = load_corpus([write(part, f"{n}.txt") for n, part in enumerate(parts)], separator="--")
+    assert [(source.sha256, source.characters) for source in read.text.sources] == [
+        (hashlib.sha256(part.encode()).hexdigest(), len(part)) for part in parts
+    ]
+    assert read.text.sha256 == hashlib.sha256("--".join(parts).encode()).hexdigest()
+    assert read.text.characters == len("--".join(parts))
 
 
 def record(*files, sha256="whole"):

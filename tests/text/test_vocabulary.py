@@ -181,11 +181,6 @@ def test_equal_vocabularies_have_the_same_characters_in_the_same_order():
     assert Vocabulary("ab") != "ab"
 
 
-@pytest.mark.parametrize(("character", "shown"), [("é", "'é' (U+00E9)"), ("\n", "'\\n' (U+000A)"), ("👩", "'👩' (U+1F469)")])
-def test_describe_character_shows_it_and_its_code_point(character, shown):
-    assert describe_character(character) == shown
-
-
 def test_decode_refuses_ids_outside_the_vocabulary():
     with pytest.raises(ConfigError):
         Vocabulary("ab").decode([0, 2])

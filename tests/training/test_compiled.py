@@ -1,0 +1,210 @@
+"""Many steps in a compiled call: the number of steps per call, XLA and the engine don't change the results."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_training import STEPS_PER_EPOCH, Training, assert_equal, model_config, random_windows, train_config
+
+from charrnn_tf.network.cells import Engine
+from charrnn_tf.network.model import recurrent_layers, zero_state
+from charrnn_tf.text.vocabulary import Vocabulary
+from charrnn_tf.text.windows import Streams
+from charrnn_tf.training import budget, state
+from charrnn_tf.training.compiled import compile_steps
+from charrnn_tf.training.state import RunState
+from charrnn_tf.training.step import window_loss
+
+PASSAGE = (
+    "The ferry leaves at nine, and by ten the harbour is quiet again. A boy counts the boats as they come home; his sister "
+    "mends a net and tells him what each of them has caught. When the last one is in they walk up the hill, where supper "
+    "waits, and nobody asks what they have learnt.\n"
+)
+
+every_input = pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"cell": "gru"}, {"cell": "lstm", "embedding_size": 5}])
+
+
+def keras_loss(model, window):
+    """The mean loss of a window by the Keras model's own stateful call."""
+    probabilities = model(window[:, :-1], training=False).numpy().astype(np.float64)
+    return -np.log(np.take_along_axis(probabilities, window[:, 1:, None], axis=2)).mean()
+
+
+# Steps per call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_number_of_steps_per_call_changes_nothing(cell):
+    config = train_config(batch_size=4, shards=2, state_reset=0.3, schedule="cosine", learning_rate=0.05)
+    windows, ended = random_windows(config, 12), []
+    training = Training(model_config(cell=cell, dropout=0.4), config)
+    for calls in ([1] * 12, [12], [5, 7]):
+        training.restart()
+        training.train(windows, calls)
+        ended.append(training.values())
+    assert ended[0]["counters/step"] == ended[0]["counters/loss_steps"] == 12
+    for other in ended[1:]:
+        assert_equal(other, ended[0])
+
+
+@pytest.mark.slow
+def test_every_step_of_a_call_has_its_own_rate():
+    config = train_config(learning_rate=0.1, schedule="step", step_epochs=1, gamma=0.0001, optimizer="sgd", clip_norm=0.0)
+    windows, weights, training = random_windows(config, 9), {}, Training(model_config(), config)
+    for count, rate in [(6, 0.1), (7, 0.1), (9, 0.1 * 0.0001)]:
+        training.restart()
+        training.train(windows[:count], [count])
+        assert float(training.run.optimizer.learning_rate) == np.float32(rate)
+        weights[count] = training.run.model.get_weights()
+    for six, seven, nine in zip(*weights.values(), strict=True):
+        np.testing.assert_allclose(nine, seven, atol=1e-4)
+        assert not np.allclose(six, seven, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_loop_resets_states_before_the_window_is_read():
+    config = train_config(state_reset=1.0, learning_rate=1e-30, optimizer="sgd")
+    windows, training = random_windows(config, 3), Training(model_config(), config)
+    losses = training.train(windows, [1, 1, 1])
+    for window, loss in zip(windows, losses, strict=True):
+        zeros, run = zero_state(model_config(), 2), training.run
+        fresh, _ = window_loss(run.model, config, 0.0, run.step, tf.constant(window), zeros)
+        np.testing.assert_allclose(loss, float(fresh), atol=1e-6)
+    carried = Training(model_config(), dataclasses.replace(config, state_reset=0.0)).train(windows, [1, 1, 1])
+    assert carried[0] == losses[0]
+    assert abs(carried[1:] - losses[1:]).min() > 1e-5
+
+
+@pytest.mark.slow
+@every_input
+def test_the_losses_are_those_of_the_keras_models_stateful_call(settings):
+    config = train_config(learning_rate=0.02, batch_size=4, shards=2)
+    training = Training(model_config(num_layers=2, **settings), config)
+    for step, window in enumerate(random_windows(config, 10)):
+        if step % STEPS_PER_EPOCH == 0:
+            for layer in recurrent_layers(training.run.model):
+                layer.reset_state()
+        expected = keras_loss(training.run.model, window)
+        (loss,) = training.train(window[None], [1])
+        assert abs(loss - expected) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_repetitive_text_is_learnt(cell):
+    config = train_config(batch_size=4, num_steps=8, learning_rate=0.02, optimizer="adam", max_steps=400)
+    text = np.tile(np.array([0, 1, 2, 0, 3, 4, 0, 1, 5, 6], np.uint8), 33)
+    windows = Streams.cut(text, 4, 8).read(0, 300)
+    losses = Training(model_config(cell=cell, hidden_size=16), config, steps_per_epoch=10).train(windows, [299, 1])
+    assert losses[1] < 0.3
+
+
+# XLA
+
+
+@pytest.mark.parametrize(("xla", "asked"), [(None, False), (False, False), (True, True)])
+def test_xla_compiles_the_steps_where_set(xla, asked, monkeypatch):
+    found = []
+
+    def function(run_steps, autograph, jit_compile):
+        found.append(jit_compile)
+        return SimpleNamespace(get_concrete_function=lambda *signature: None)
+
+    monkeypatch.setattr(tf, "function", function)
+    config = train_config(xla=xla)
+    compile_steps(RunState(model_config(), config), model_config(), config, STEPS_PER_EPOCH)
+    assert found == [asked]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "shards"), [({"cell": "lstm"}, 2), ({"cell": "gru"}, 1), ({"cell": "lstm", "embedding_size": 5}, 1)]
+)
+def test_xla_changes_only_roundings_and_allows_any_number_of_steps_per_call(settings, shards, monkeypatch):
+    monkeypatch.setattr(budget, "CALL_STEPS", 8)  # to which windows are padded
+    model = model_config(dropout=0.4, **settings)
+    config = train_config(
+        batch_size=4, shards=shards, state_reset=0.3, weight_dropout=0.3, schedule="cosine", learning_rate=0.05, xla=True
+    )
+    windows, training = random_windows(config, 8), Training(model, config)
+    losses = training.train(windows, [1] * 8)
+    plain = Training(model, dataclasses.replace(config, xla=False)).train(windows, [1] * 8)
+    np.testing.assert_allclose(losses, plain, rtol=0, atol=1e-5)
+    assert np.ptp(losses) > 0.01
+    ended = training.values()
+    assert ended["counters/step"] == ended["counters/loss_steps"] == 8
+    for calls in ([8], [3, 5]):
+        training.restart()
+        training.train(windows, calls)
+        assert_equal(training.values(), ended)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shards", "xla"), [(2, False), (1, True)])
+def test_a_run_repeats_itself_bit_for_bit(shards, xla, monkeypatch):
+    monkeypatch.setattr(budget, "CALL_STEPS", 10)
+    model = model_config(hidden_size=64, dropout=0.4)
+    config = train_config(batch_size=16, num_steps=16, shards=shards, state_reset=0.3, learning_rate=0.01, xla=xla)
+    windows, first, second = random_windows(config, 10), Training(model, config), Training(model, config)
+    np.testing.assert_array_equal(second.train(windows, [1] * 10), first.train(windows, [1] * 10))
+    assert_equal(second.values(), first.values())
+
+
+# Engines: Keras's own loops on a GPU, products in bfloat16
+
+
+@pytest.fixture
+def keras_loops(monkeypatch):
+    """The names of the layers that ran Keras's own loop."""
+    seen = []
+    for kind in (keras.layers.LSTM, keras.layers.GRU):
+
+        def spy(self, *arguments, real=kind.inner_loop, **named):
+            seen.append(self.name)
+            return real(self, *arguments, **named)
+
+        monkeypatch.setattr(kind, "inner_loop", spy)
+    return seen
+
+
+@pytest.mark.slow
+@every_input
+def test_on_a_gpu_steps_run_keras_own_loops(settings, monkeypatch, keras_loops):
+    model = model_config(num_layers=2, dropout=0.4, **settings)
+    config = train_config(batch_size=4, state_reset=0.3, weight_dropout=0.3, learning_rate=0.02, precision="bfloat16")
+    windows = random_windows(config, 6)
+    monkeypatch.setattr(state, "has_bfloat16", lambda: False)
+    on_cpu = Training(model, config)
+    losses = on_cpu.train(windows, [1] * 6)
+    assert on_cpu.run.engine is Engine.FLOAT32
+    assert not keras_loops
+    monkeypatch.setattr(state, "gpus", lambda: 1)  # a stand-in: Keras's loops still compute on the CPU
+    on_gpu = Training(model, config)
+    np.testing.assert_allclose(on_gpu.train(windows, [1] * 6), losses, rtol=0, atol=1e-5)
+    assert on_gpu.run.engine is Engine.CUDNN
+    assert sorted(set(keras_loops)) == [f"{settings['cell']}_{n}" for n in (0, 1)]
+    assert np.ptp(losses) > 0.01
+
+
+@pytest.mark.slow
+@every_input
+def test_a_text_is_learnt_in_bfloat16_as_in_float32(settings, monkeypatch):
+    monkeypatch.setattr(state, "has_bfloat16", lambda: True)  # elsewhere TensorFlow emulates it
+    vocabulary = Vocabulary.from_text(PASSAGE)
+    model = model_config(vocab_size=len(vocabulary), hidden_size=32, **settings)
+    config = train_config(batch_size=8, num_steps=16, learning_rate=0.02, max_steps=150)
+    streams = Streams.cut(vocabulary.encode(PASSAGE * 20), 8, 16)
+    windows, losses = streams.read(0, 150), {}
+    for precision in ("float32", "bfloat16"):
+        training = Training(model, dataclasses.replace(config, precision=precision), streams.steps_per_epoch)
+        losses[precision] = training.train(windows, [1] * 150)
+    exact, rounded = losses.values()
+    assert exact[-30:].mean() < 0.5 * exact[0]
+    assert abs(rounded[-30:].mean() - exact[-30:].mean()) < 0.02
+    assert np.abs(rounded - exact).min() > 0
+    kinds = {name: value.dtype for name, value in training.values().items() if not name.startswith("counters/")}
+    assert {name: kind for name, kind in kinds.items() if kind != np.float32} == {"optimizer/000.iteration": np.int64}
