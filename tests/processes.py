@@ -9,6 +9,7 @@ A process of tests keeps one parent of such processes, which is this file run as
 forked becomes a child of the tests (Linux: PR_SET_CHILD_SUBREAPER of prctl(2)), who can wait for it.
 """
 
+import atexit
 import ctypes
 import functools
 import inspect
@@ -79,7 +80,10 @@ def _parent():
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     with theirs:
         script = [sys.executable, __file__, str(theirs.fileno())]
-        return ours, subprocess.Popen(script, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
+        parent = subprocess.Popen(script, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
+    atexit.register(parent.wait)
+    atexit.register(ours.close)  # before the wait: it ends the parent
+    return ours, parent
 
 
 def _fork(requests):

@@ -1,6 +1,4 @@
-"""What a run says before it starts: text, model, device, steps, disk, and how its settings were chosen."""
-
-from __future__ import annotations
+"""The lines that a run prints before it starts: text, model, device, steps, disk, and how its settings were chosen."""
 
 from collections.abc import Iterator
 
@@ -15,7 +13,7 @@ from ..training.trainer import Trainer
 
 
 def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
-    """Lines about a run that is about to start."""
+    """Lines about a run, in the order of printing."""
     config, model = trainer.config, trainer.model
     parameters, characters, files = model.count_params(), trainer.text.characters, len(trainer.text.sources)
     held_out, validating = trainer.held_out, trainer.validation_characters
@@ -29,15 +27,17 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     for layer in model.layers[1:]:
         shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
         yield f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}"
-    yield f"Model: {parameters:,} parameters, {characters / parameters:.2g} characters of text per parameter."
-    yield f"Device: {device(trainer)}."
+    yield f"Model: {parameters:,} parameters, {characters / parameters:,.2f} characters of text per parameter."
+    place = f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores"
+    replicas = "" if trainer.replicas.alone else f", {trainer.replicas.count} replicas"
+    yield f"Device: {place}, TensorFlow {tf.__version__}{replicas}."
     total = "until the time limit" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
     split = f"batch split over {config.shards} cores" if config.shards and config.shards > 1 else "batch not split"
     yield f"Steps: {trainer.steps_per_epoch:,} per epoch, {total}; {split}."
     size = estimate.checkpoint_bytes(trainer.model_config, config) / 1e6
     yield (
         f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
-        f"{size * (config.keep + 1):,.0f} MB."
+        f"{size * (config.keep + 1):,.1f} MB."
     )
     yield from notes(trainer)
     if resolved.chosen:
@@ -49,12 +49,6 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
             f"Budget: {duration(config.max_seconds)}, by the length of the text. Change it with --max-seconds, --epochs or "
             "--max-steps."
         )
-
-
-def device(trainer: Trainer) -> str:
-    """The devices and the TensorFlow version, for people to read."""
-    parts = [f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores", f"TensorFlow {tf.__version__}"]
-    return ", ".join(parts + ([] if trainer.replicas.alone else [f"{trainer.replicas.count} replicas"]))
 
 
 def notes(trainer: Trainer) -> list[str]:

@@ -1,7 +1,5 @@
 """Progress bars of work that takes longer than a second, such as reading a long text."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
@@ -31,18 +29,18 @@ class Reading:
             self._bar.stop()
 
     def _show(self, doing: str, done: int, total: int | None) -> None:
-        """Called after each part with the name of the work, and how much of how much is done."""
+        """Update the bar. doing: the work, such as "Encoding"; done, total: units of it."""
         if self._quiet or time.monotonic() - self._begun < PATIENT_SECONDS:
             return
         if self._bar is None:
             self._bar = self._new_bar()
             self._bar.start()
+            self._bar.add_task(doing)
+        (task,) = self._bar.task_ids
         if doing != self._doing:
-            for task in self._bar.task_ids:
-                self._bar.remove_task(task)
-            self._bar.add_task(doing, total=total)
             self._doing = doing
-        self._bar.update(self._bar.task_ids[0], completed=done)
+            self._bar.reset(task, description=doing, total=total)
+        self._bar.update(task, completed=done)
 
     def _new_bar(self) -> Any:
         from rich import progress as bars

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -101,10 +102,20 @@ def meet(
         hashes["TF_CONFIG"] = " ".join(cluster.addresses)
         with _listen(cluster.addresses[cluster.rank]) as server:
             waiting(f"Waiting for {cluster.named(range(1, cluster.count) if cluster.is_chief else [0])} ...")
-            problem = asyncio.run((_lead if cluster.is_chief else _follow)(cluster, hashes, server, seconds))
+            problem = _run((_lead if cluster.is_chief else _follow)(cluster, hashes, server, seconds))
         if problem:
             raise PeerError(problem)
     return time.monotonic() - started
+
+
+def _run(meeting: Coroutine[Any, Any, str | None]) -> str | None:
+    """`asyncio.run`, in a thread of its own where an event loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(meeting)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, meeting).result()
 
 
 @contextmanager

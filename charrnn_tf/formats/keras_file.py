@@ -35,11 +35,11 @@ WEIGHTED: dict[str, dict[str, list[Any]]] = {
     "Dense": {"activation": ["linear", "softmax"], "use_bias": [True]},
 }
 SKIPPED: dict[str, dict[str, list[Any]]] = {
-    **dict.fromkeys(("InputLayer", "Dropout", "SpatialDropout1D", "Softmax"), {}),
+    "InputLayer": {}, "Dropout": {}, "SpatialDropout1D": {}, "Softmax": {},
     "Activation": {"activation": ["linear", "softmax"]},
     "CategoryEncoding": {"output_mode": ["one_hot"]},
     "Reshape": {"target_shape": [[-1, 1]]},
-}
+}  # fmt: skip
 NO_STACK = "it is not a stack of LSTM or of GRU layers followed by one dense layer"
 
 

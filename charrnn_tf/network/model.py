@@ -162,13 +162,19 @@ def _first_projection(model: keras.Model, layer: Any, ids: Tensor, precision: Pr
             return layer.project(tf.gather(inputs, ids), precision)
         table = layer.project(tf.stop_gradient(inputs))
         return _embedded_rows(table, ids, inputs, tf.convert_to_tensor(layer.cell.kernel))
-    return layer.add_bias(_rows(inputs, ids)) if large else _rows(layer.add_bias(inputs), ids)
+    return _cast_gradient(layer.add_bias(_rows(inputs, ids))) if large else _rows(layer.add_bias(inputs), ids)
 
 
 def _input_rows(model: keras.Model, layer: Any) -> tuple[Tensor, bool]:
     """The embedding [V, E], or without one the first layer's kernel [V, G]; and whether it is an embedding."""
     embedded = any(each.name == "embedding" for each in model.layers)
     return tf.convert_to_tensor(model.get_layer("embedding").embeddings if embedded else layer.cell.kernel), embedded
+
+
+@tf.custom_gradient
+def _cast_gradient(tensor: Tensor) -> Any:
+    """The tensor itself; converts its gradient, which the loop may have rounded, back to its dtype."""
+    return tf.identity(tensor), lambda d: tf.cast(d, tensor.dtype)
 
 
 @tf.custom_gradient

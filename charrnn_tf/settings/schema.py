@@ -35,8 +35,8 @@ MOST_LAYERS = 100
 LONGEST_SAMPLE = 1_000_000  # characters, of samples during training
 LARGEST_RATE = 1e6  # keeps float32 updates finite
 # Headings of `train --help`, in its order
-GROUPS = TEXT, MODEL, BUDGET, OPTIMIZER, REGULARIZATION, SAVING, DISPLAY, MACHINE = (
-    "Text", "Model", "Budget", "Optimizer", "Regularization", "Validation and checkpoints", "Samples and display", "Machine",
+GROUPS = BUDGET, TEXT, MODEL, OPTIMIZER, REGULARIZATION, SAVING, DISPLAY, MACHINE = (
+    "Budget", "Text", "Model", "Optimizer", "Regularization", "Validation and checkpoints", "Samples and display", "Machine",
 )  # fmt: skip
 
 

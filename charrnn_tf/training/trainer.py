@@ -91,7 +91,7 @@ class Trainer:
             train_config = dataclasses.replace(train_config, shards=record.train.shards, xla=record.train.xla)
         config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
-        self.config = dataclasses.replace(config, shards=shards)
+        self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
         self.calendar = Calendar(self.config, self.streams.steps_per_epoch, len(self._validation) > 1)
         self.state = RunState(model_config, self.config, replicas)
         self._restore(before, record)

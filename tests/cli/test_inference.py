@@ -1,5 +1,6 @@
 """`charrnn-tf sample` and `charrnn-tf evaluate`."""
 
+import functools
 import json
 import math
 import re
@@ -14,6 +15,20 @@ from charrnn_tf.runs.find import find
 pytestmark = pytest.mark.usefixtures("one_process")
 
 
+@pytest.fixture(scope="module")
+def from_checkpoint():
+    """`Sampler.from_checkpoint`, which compiles each checkpoint of `home` once."""
+    from charrnn_tf.inference.sampling import Sampler
+
+    return functools.cache(Sampler.from_checkpoint)
+
+
+@pytest.fixture
+def compiled_once(from_checkpoint, monkeypatch):
+    """Let all tests with this fixture share compiled samplers."""
+    monkeypatch.setattr("charrnn_tf.inference.sampling.Sampler.from_checkpoint", from_checkpoint)
+
+
 def sampled(*arguments, seed=1, **how):
     """What `sample` prints, with a seed."""
     return succeed("sample", *arguments, "--seed", seed, **how)
@@ -22,7 +37,7 @@ def sampled(*arguments, seed=1, **how):
 # Sampling
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_sample_prints_the_prime_then_as_many_characters_as_asked():
     result = call("sample", "--prime", "The cat", "--length", 230, "--seed", 1)
     assert result.exit_code == 0
@@ -33,19 +48,19 @@ def test_sample_prints_the_prime_then_as_many_characters_as_asked():
     assert set(result.stdout) <= set(TEXT)
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_sample_without_a_prime_prints_only_the_text():
     assert len(sampled("--length", 30)) == 31
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_the_same_seed_gives_the_same_text():
     first, again, other = (sampled("--length", 150, "--top-n", 0, seed=seed) for seed in (7, 7, 8))
     assert first == again
     assert first != other
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_without_a_seed_a_fresh_one_is_shown():
     results = [call("sample", "--length", 50) for _ in range(2)]
     seeds = [re.fullmatch(r"Seed: (\d+)\n", result.stderr)[1] for result in results]
@@ -53,7 +68,7 @@ def test_without_a_seed_a_fresh_one_is_shown():
     assert sampled("--length", 50, seed=seeds[0]) == results[0].stdout
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_sample_reads_the_checkpoint_asked_for():
     arguments = ("--length", 100, "--top-n", 0)
     latest = sampled(*arguments)
@@ -64,12 +79,12 @@ def test_sample_reads_the_checkpoint_asked_for():
     assert sampled("--checkpoint", "i4_l8", *arguments) != latest
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_temperature_zero_takes_the_likeliest_with_every_seed():
     assert sampled("--length", 40, "--temperature", 0) == sampled("--length", 40, "--top-n", 1, seed=2)
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_several_samples_each_have_a_heading():
     arguments = ("--prime", "The ", "--length", 120)
     head, *parts = re.split(r"^(--- sample \d+ ---)\n", sampled(*arguments, "--num-samples", 3), flags=re.M)
@@ -82,7 +97,7 @@ def test_several_samples_each_have_a_heading():
 
 
 @pytest.mark.parametrize("place", [(20, 23), (97, 103)])  # the second spans two chunks
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_stop_ends_the_text_before_the_word(place):
     arguments = ("--prime", "The ", "--length", 250, "--top-n", 0)
     text = sampled(*arguments, seed=5)[4:-1]
@@ -91,7 +106,7 @@ def test_stop_ends_the_text_before_the_word(place):
     assert sampled(*arguments, "--stop", "never there", seed=5) == f"The {text}\n"
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_every_sample_stops_on_its_own():
     arguments = ("--length", 150, "--num-samples", 2)
     _, first, second = re.split(r"--- sample \d ---\n", sampled(*arguments, seed=5))
@@ -142,7 +157,7 @@ def test_sample_output_writes_the_file_and_prints_nothing(copy):
         assert set(snapshot()) == before
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_the_prime_may_come_from_a_file_or_standard_input(tmp_path):
     prime = tmp_path / "prime.txt"
     prime.write_text("The cat\nand the ", encoding="utf-8")
@@ -151,7 +166,7 @@ def test_the_prime_may_come_from_a_file_or_standard_input(tmp_path):
     assert sampled("--prime-file", "-", "--length", 20, stdin="The cat\nand the ") == expected
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_unknown_characters_of_the_prime_are_refused_or_skipped():
     assert refuse("sample", "--prime", "The é…", "--seed", 1) == (
         "Error: --prime has characters the model never saw: 'é' (U+00E9), '…' (U+2026). Leave them out, or use --unknown "
@@ -161,7 +176,7 @@ def test_unknown_characters_of_the_prime_are_refused_or_skipped():
     assert skipped == sampled("--prime", "The ", "--length", 20)
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_interactive_answers_line_by_line():
     result = call("sample", "--interactive", "--length", 20, "--seed", 5, stdin="The \n☃\nand the\n\n")
     answers = [("The ", 5), ("and the", 6), ("", 7)]
@@ -172,7 +187,7 @@ def test_interactive_answers_line_by_line():
     assert "Error: characters the model never saw: '☃' (U+2603)" in result.stderr
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_interactive_takes_a_last_line_without_a_newline():
     expected = sampled("--prime", "and", "--length", 20, seed=5)
     assert sampled("--interactive", "--length", 20, seed=5, stdin="and") == expected
@@ -189,7 +204,7 @@ def test_the_largest_seed_works_everywhere(empty):
 # Scoring
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_evaluate_prints_a_line_or_json():
     plain = succeed("evaluate", "text.txt")
     numbers = json.loads(succeed("evaluate", "text.txt", "--json"))
@@ -204,7 +219,7 @@ def test_evaluate_prints_a_line_or_json():
     )
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_evaluate_in_cold_windows():
     whole, alike, cold = (
         json.loads(succeed("evaluate", "text.txt", "--json", *more)) for more in ((), ("--window", 10**6), ("--window", 5))
@@ -214,7 +229,7 @@ def test_evaluate_in_cold_windows():
     assert cold["nats_per_character"] != pytest.approx(whole["nats_per_character"], abs=1e-3)
 
 
-@pytest.mark.usefixtures("reading")
+@pytest.mark.usefixtures("reading", "compiled_once")
 def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
     expected = succeed("evaluate", "-", "--json", stdin="The cat and the dog")
     other = tmp_path / "other.txt"

@@ -1,5 +1,6 @@
 """Workers meet before TensorFlow starts: all are there with the same settings, or all get the same error."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -65,6 +66,17 @@ def test_the_time_spent_waiting_is_returned(addresses):
     late.start()
     assert 0.5 < meet(Cluster(addresses, 0), FACTS, 5.0) < 4
     late.join()
+
+
+def test_a_worker_in_a_notebook_whose_event_loop_runs_meets_the_others(addresses):
+    others = threading.Thread(target=meet_all, args=(addresses, {}, (1, 2)))
+    others.start()
+
+    async def cell():
+        return meet(Cluster(addresses, 0), FACTS, 5.0)
+
+    assert asyncio.run(cell()) < 5
+    others.join()
 
 
 def test_a_worker_that_left_meanwhile_may_come_again(addresses):

@@ -40,7 +40,7 @@ def render():
 
 
 def _section(name, command):
-    ctx = click.Context(command, info_name=f"charrnn-tf {name}")
+    ctx = click.Context(command, click.Context(cli, info_name="charrnn-tf", **cli.context_settings), name)
     parts = [f"\n## {name}", f"```text\n{ctx.get_usage().removeprefix('Usage: ')}\n```", *_about(command)]
     parts.append(f"```sh\n{_examples(command)}\n```")
     groups = {}

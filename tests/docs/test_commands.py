@@ -57,7 +57,8 @@ def test_every_command_and_option_is_described_outside_the_reference(name):
 def test_a_command_in_a_block_is_valid(page, words):
     name, arguments = split(words)
     assert name in COMMANDS, page
-    COMMANDS[name].make_context(name, arguments)
+    with cli.make_context("charrnn-tf", words, resilient_parsing=True) as group:
+        COMMANDS[name].make_context(name, arguments, group)
 
 
 # Added to commands, by their first words, so that they end in seconds

@@ -43,10 +43,17 @@ def test_readme_has_at_most_200_lines():
     assert PAGES["README.md"].count("\n") <= 200
 
 
-def test_readmes_source_tree_names_every_room_and_file():
+def files_by_room():
+    """{room: (files that README's tree lists, files that development.md's table lists)}."""
     tree = PAGES["README.md"].partition("## Source tree")[2].partition("```text\n")[2].partition("```")[0]
-    for room in sorted(path.parent for path in (ROOT / "charrnn_tf").glob("*/__init__.py")):
-        (line,) = re.findall(rf"^  {room.name}/ +(.*)$", tree, re.MULTILINE)
-        listed = set(re.findall(r"\w+", line.partition(":")[0]))
-        files = {path.stem for path in room.glob("*.py")} - {"__init__"}
-        assert files <= listed or "one file per" in line, (room.name, files - listed)
+    listed = dict(re.findall(r"^  (\w+)/ +([^:\n]*)", tree, re.MULTILINE))
+    table = dict(re.findall(r"^\| `(\w+)/` \| ([^|]*) \|", PAGES["docs/development.md"], re.MULTILINE))
+    assert listed.keys() == table.keys()
+    return {room: (listed[room], table[room]) for room in listed}
+
+
+@pytest.mark.parametrize("room", sorted(path.parent.name for path in (ROOT / "charrnn_tf").glob("*/__init__.py")))
+def test_readme_and_development_list_the_files_of_a_room(room):
+    files = {path.stem for path in (ROOT / "charrnn_tf" / room).glob("*.py")} - {"__init__"}
+    for listed in files_by_room()[room]:
+        assert set(re.findall(r"\w+", listed)) == files or "one file" in listed

@@ -1,5 +1,7 @@
 """Models made in the layout of other tools, and comparisons with what is read from their files."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,13 @@ CHARACTERS = "\n abcdefghijé"
 VOCABULARY = Vocabulary(CHARACTERS)
 V, H, LAYERS = len(CHARACTERS), 10, 2
 IDS = np.random.default_rng(0).integers(0, V, 500)
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("run-by-the-file"),))
 
 
 def logits_of(checkpoint):

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commandline import call, refuse, succeed
-from models import CHARACTERS, VOCABULARY, keras_model
-from test_torch_file import Evil
+from models import CHARACTERS, VOCABULARY, Evil, keras_model
 
 from charrnn_tf import evaluate
 from charrnn_tf.errors import ConfigError

@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from models import CHARACTERS, IDS, LAYERS, VOCABULARY, H, V, assert_same_distributions, logits_of
+from models import CHARACTERS, IDS, LAYERS, VOCABULARY, Evil, H, V, assert_same_distributions, logits_of
 
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import torch_file
@@ -81,13 +81,6 @@ def test_characters_in_the_file_are_not_replaced_by_others(torch, tmp_path):
     with pytest.raises(ConfigError, match="the file contains its own, different characters"):
         import_model(tmp_path / "a.net", tmp_path / "run", Vocabulary(CHARACTERS[::-1]))
     assert import_model(tmp_path / "a.net", tmp_path / "run", VOCABULARY).is_dir()
-
-
-class Evil:
-    """Creates a file when it is unpickled."""
-
-    def __reduce__(self):
-        return (Path.touch, (Path("run-by-the-file"),))
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])

@@ -93,6 +93,23 @@ def test_the_gradient_of_forward_is_that_of_the_stateful_call(cell, embedding_si
 
 
 @both_sizes
+@both_inputs
+@both_cells
+def test_gradients_are_float32_also_with_bfloat16_products(cell, embedding_size, large, monkeypatch):
+    call_large(monkeypatch, large)
+    config = config_of(cell, embedding_size=embedding_size)
+    model, window, found = build_model(config, B), tf.constant(ids_of(B, T + 1)), []
+    variables = [variable.value for variable in model.trainable_variables]
+    for engine in (Engine.FLOAT32, Engine.BFLOAT16):
+        with tf.GradientTape() as tape:
+            nats, _ = character_losses(model, window, zero_state(config, B), engine=engine)
+        found.append([tf.convert_to_tensor(gradient) for gradient in tape.gradient(nats, variables)])
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == tf.float32
+        np.testing.assert_allclose(rounded, exact, rtol=0, atol=0.02 * np.abs(exact).max())
+
+
+@both_sizes
 def test_the_gradient_of_a_look_up_is_that_of_gather(large, monkeypatch):
     call_large(monkeypatch, large)
     table, ids = tf.random.stateless_normal((V, 3), (1, 2)), tf.constant(ids_of(T, B))

@@ -1,52 +1,28 @@
-"""A run that is killed or stopped and goes on in a new process writes what a run never stopped writes, bit for bit."""
+"""A run that is killed or stopped and resumed in a new process writes the same as one never stopped, bit for bit."""
 
-import csv
 import signal
-import subprocess
-import time
 
 import pytest
 from conftest import make_text
-from processes import Python
+from test_faults import rows, saved, start
+from test_trainer import assert_same_tensors
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = (
-    "--hidden-size", "48", "--num-layers", "2", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
+    "--hidden-size", "16", "--num-layers", "2", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
     "--batch-size", "8", "--num-steps", "16", "--log-every", "7", "--validate-every", "45", "--save-every", "20",
     "--seed", "5",
 )  # fmt: skip
-STEPS = 300
+STEPS = 140  # of 119 per epoch
 
 
-def charrnn(*arguments):
-    return Python(["-m", "charrnn_tf", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def run(*arguments):
-    process = charrnn(*arguments)
+def train(folder, *arguments):
+    """Run the command to its end."""
+    process = start("train", *arguments, "--checkpoint-dir", folder)
     out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def metrics(folder):
-    with open(folder / "metrics.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{key: value for key, value in row.items() if key not in ("seconds", "chars_per_second")} for row in rows]
-
-
-def written(folder):
-    code, out, err = run("sample", "--checkpoint-dir", folder, "--length", 300, "--seed", 1, "--top-n", 0)
-    assert code == 0, err
+    assert process.returncode == 0, err
     return out
-
-
-def wait_for(process, folder, step):
-    """Until the run has written a checkpoint of this step or a later one."""
-    deadline = time.monotonic() + 90
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(int(path.name[1:].partition("_")[0]) >= step for path in folder.glob("i*_l*")):
-            return
-        time.sleep(0.005)
-    raise AssertionError(f"no checkpoint of step {step}: {process.communicate()[1]}")
 
 
 @pytest.fixture(scope="module")
@@ -60,38 +36,42 @@ def text(tmp_path_factory):
 def whole(request, text, tmp_path_factory):
     """A run that is never stopped: its cell, its folder."""
     folder = tmp_path_factory.mktemp(f"whole-{request.param}")
-    code, out, err = run("train", text, *SETTINGS, "--cell", request.param, "--max-steps", STEPS, "--checkpoint-dir", folder)
-    assert code == 0, err
-    assert out.strip().endswith(f"i{STEPS}_l48")
+    out = train(folder, text, *SETTINGS, "--cell", request.param, "--max-steps", STEPS, "--quiet")
+    assert out.strip().endswith(f"i{STEPS}_l16")
     return request.param, folder
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_of_an_epoch(whole, text, tmp_path):
-    cell, folder = whole
-    process = charrnn("train", text, *SETTINGS, "--cell", cell, "--max-steps", STEPS, "--checkpoint-dir", tmp_path)
-    wait_for(process, tmp_path, 100)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / f"i{STEPS}_l48").exists(), "the run was over before it could be killed"
-    code, _, err = run("train", "--resume", "--checkpoint-dir", tmp_path)
-    assert code == 0, err
-    assert metrics(tmp_path) == metrics(folder)
-    assert written(tmp_path) == written(folder)
+# The process sends itself a signal when it has written the row of step 63, in the middle of an epoch.
+SIGNAL = """
+import os
+from charrnn_tf.runs.metrics import MetricsFile
+
+append = MetricsFile.append
+
+def signalling(file, row):
+    append(file, row)
+    if row.step == 63:
+        os.kill(os.getpid(), {number})
+
+MetricsFile.append = signalling
+"""
 
 
-@pytest.mark.slow
-def test_stopped_by_a_signal(whole, text, tmp_path):
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_resumed_run_writes_the_same_as_one_never_stopped(whole, text, tmp_path, how):
     cell, folder = whole
-    number, status = {"lstm": (signal.SIGINT, 130), "gru": (signal.SIGTERM, 143)}[cell]
-    process = charrnn("train", text, *SETTINGS, "--cell", cell, "--max-steps", STEPS, "--checkpoint-dir", tmp_path)
-    wait_for(process, tmp_path, 60)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    number, status, latest = {
+        ("killed", "lstm"): (signal.SIGKILL, -9, 60), ("killed", "gru"): (signal.SIGKILL, -9, 60),
+        ("stopped", "lstm"): (signal.SIGINT, 130, 63), ("stopped", "gru"): (signal.SIGTERM, 143, 63),
+    }[how, cell]  # fmt: skip
+    settings = (*SETTINGS, "--cell", cell, "--max-steps", STEPS, "--checkpoint-dir", tmp_path)
+    process = start("train", text, *settings, before=SIGNAL.format(number=int(number)))
+    out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
-    assert "Stopped and saved" in err
-    assert out.strip() in err
-    code, _, err = run("train", "--resume", "--checkpoint-dir", tmp_path)
-    assert code == 0, err
-    assert metrics(tmp_path) == metrics(folder)
-    assert written(tmp_path) == written(folder)
+    assert saved(tmp_path)[-1].name == f"i{latest}_l16"
+    if how == "stopped":
+        assert "Stopped and saved" in err
+        assert out.strip() in err
+    train(tmp_path, "--resume", "--quiet")
+    assert rows(tmp_path) == rows(folder)
+    assert_same_tensors(tmp_path / f"i{STEPS}_l16", folder / f"i{STEPS}_l16")
