@@ -78,7 +78,8 @@ def rooms_imported(module, inside_functions=True):
 
 def run(code, **how):
     """Output of a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300, **how).stdout
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, **how).stdout
 
 
 def test_imports_are_read_as_python_reads_them():

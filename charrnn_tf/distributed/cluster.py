@@ -123,7 +123,7 @@ def bounded(seconds: float, line: str) -> Iterator[None]:
     """End this process with an error line and status 1 if the block takes longer than `seconds`.
 
     While TensorFlow waits for a worker that has left, it holds the interpreter: no signal handler and no Python thread runs.
-    Faulthandler's timer does run: it writes to a helper process, which prints the line, and exits.
+    Faulthandler's timer does run: it makes a helper process print the line, and ends this process.
     """
     helper = "import sys\nif sys.stdin.buffer.read(1): sys.stderr.write(sys.argv[1])"
     with subprocess.Popen([sys.executable, "-c", helper, f"Error: {line}\n"], stdin=subprocess.PIPE) as process:
@@ -146,7 +146,8 @@ async def _lead(cluster: Cluster, facts: Facts, server: socket.socket, seconds: 
             if type(rank) is not int or rank not in range(1, cluster.count) or not isinstance(theirs, dict):
                 return
             if rank in joined:
-                _send(writer, problem=f"another process is worker {rank} already. TF_CONFIG gives each its own index.")
+                line = f"another process is worker {rank} already. Give each process its own index in TF_CONFIG."
+                _send(writer, problem=line)
                 return
             joined[rank] = theirs, writer
             await _receive(reader, seconds + PATIENCE)  # returns when the worker leaves
@@ -201,11 +202,11 @@ async def _follow(cluster: Cluster, facts: Facts, server: socket.socket, seconds
 
 
 async def _ask(address: str, seconds: float | None = None, **message: Any) -> tuple[dict[str, Any], str]:
-    """Send a message to an address -> the answer, {} if there is none; the reason if the connection failed, else ""."""
+    """Send a message to an address; returns (answer or {}, reason of a failed connection or "")."""
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(*host_and_port(address))
-    except OSError as error:  # whose text asyncio has replaced by its own
+    except OSError as error:  # asyncio hides the system's text, so it is rebuilt from errno
         return {}, os.strerror(error.errno).lower() if error.errno and error.errno > 0 else reason(error) or "timed out"
     with closing(writer):
         _send(writer, **message)
@@ -226,7 +227,7 @@ def _send(writer: StreamWriter, **message: Any) -> None:
 
 
 async def _receive(reader: StreamReader, seconds: float | None = None) -> dict[str, Any]:
-    """Read a message; {} if none comes within `seconds` (default PATIENCE), or something else."""
+    """Read a message; {} if none comes within `seconds` (default PATIENCE), or if it is not a JSON object."""
     with suppress(OSError, ValueError, RecursionError):
         async with asyncio.timeout(seconds or PATIENCE):
             message = json.loads(await reader.readline())

@@ -55,7 +55,7 @@ def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
     values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
     probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
     cumulative = tf.cumsum(probabilities, axis=1)
-    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # always the likeliest, since 0 < top_p
+    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # the likeliest is always kept, since 0 < top_p
     last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
@@ -190,7 +190,7 @@ class Sampler:
         """A character and the state before it -> probability of each next character [V], and the state after."""
         ids = self.vocabulary.encode(character)
         if self.batch_size != 1 or len(ids) != 1:
-            raise ConfigError("predict takes one character (of bytes: one byte) and a sampler with batch 1")
+            raise ConfigError("this needs exactly one character (one byte for a byte model) and batch_size=1")
         probabilities, after = self._predict(tf.constant(ids, tf.int32), list(state or self.initial_state()))
         return probabilities[0].numpy(), after
 

@@ -19,7 +19,7 @@ from ..text.vocabulary import Ids
 
 LIKELIEST = 5  # next characters kept of each distribution
 BACK = 64  # largest distance of an earlier character whose influence is computed
-AT_ONCE = 1 << 24  # numbers in one tensor of a batch
+AT_ONCE = 1 << 24  # upper bound on the elements of one tensor in `influence`
 OPENING, CLOSING = "([{<", ")]}>"
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
 Floats = npt.NDArray[np.float32]
@@ -32,10 +32,10 @@ class Trace:
 
     ids: npt.NDArray[np.int64]  # [N]
     nats: Floats  # -log p(character | those before it), [N]; nan for the first
-    likeliest: npt.NDArray[np.int64]  # ids of the likeliest characters before each was read, [N, LIKELIEST]
+    likeliest: npt.NDArray[np.int64]  # ids of the model's top guesses for each character, [N, LIKELIEST]
     probabilities: Floats  # of these, [N, LIKELIEST]
     cells: Floats  # after each character, -1 to 1, [N, L * H]: tanh(c) of an LSTM (Karpathy et al. 2015), h of a GRU
-    states: list[tuple[Floats, ...]]  # each layer's before each character and after the last, [N + 1, H] each
+    states: list[tuple[Floats, ...]]  # per layer, the state before each character, then the one after the last, [N + 1, H]
 
 
 def read(model: keras.Model, config: ModelConfig, ids: Ids) -> Trace:
@@ -173,9 +173,9 @@ def clearest(found: Floats, most: int) -> Iterator[tuple[int, int]]:
 def influence(model: keras.Model, trace: Trace, back: int = BACK, progress: Progress = lambda done, total: None) -> Floats:
     """Influence of earlier characters on each prediction, [N - 1, back].
 
-    Row n is about the prediction of character n + 1, column d about the input at n - d: the length of the gradient of the
-    log-probability of the character that came, with respect to that input (one-hot row or embedding); 0 before the text's
-    beginning. After Madsen, "Visualizing memorization in RNNs", Distill 2019.
+    Entry [n, d] measures how strongly input n - d affects the prediction of character n + 1. It is the norm of the gradient
+    of log p(character n + 1) with respect to that input's one-hot row or embedding; 0 before the text begins. After Madsen,
+    "Visualizing memorization in RNNs", Distill 2019.
     """
     count = len(trace.ids) - 1
     back = min(back, max(count, 1))
@@ -197,7 +197,7 @@ def influence(model: keras.Model, trace: Trace, back: int = BACK, progress: Prog
 
 
 def _gradients(model: keras.Model, window: Tensor, state: list[State], ends: Tensor, targets: Tensor) -> Tensor:
-    """Lengths [P, W] of the gradients in windows [P, W], each predicting its target [P] after its place `ends` [P]."""
+    """Norms of the gradients of windows, [P, W]: window p predicts targets[p] after its position ends[p]."""
     inputs = tf.gather(input_table(model), tf.transpose(window))
     with tf.GradientTape() as tape:
         tape.watch(inputs)

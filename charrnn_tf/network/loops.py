@@ -145,7 +145,7 @@ def _gru_backward(
 
 
 def _array(like: Tensor, steps: Tensor) -> Any:
-    return tf.TensorArray(like.dtype, steps, clear_after_read=False)  # a persistent tape reads twice
+    return tf.TensorArray(like.dtype, steps, clear_after_read=False)  # a persistent tape may run the gradient twice
 
 
 def _rounded(tensor: Tensor, precision: Precision) -> Tensor:

@@ -11,7 +11,7 @@ from .cells import LAYERS, Engine, State
 from .initializers import initialize
 from .products import Precision, Tensor, dense_losses, linear, summed_product
 
-LARGE_VOCABULARY = 1024  # from here on, neither a table of all characters nor one-hot rows are made for a window
+LARGE_VOCABULARY = 1024  # from this size on, a table of all characters or one-hot rows of a window would be too large
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
 
 

@@ -148,7 +148,7 @@ def without_checkpoints(directory: str | Path) -> CheckpointError:
     """The error for a folder without checkpoints."""
     if os.path.isfile(os.path.join(directory, CONFIG)):
         run = str(Path(directory).parent)
-        return CheckpointError(f"{str(directory)!r} is a checkpoint, not a run's folder, which is {run!r}")
+        return CheckpointError(f"{str(directory)!r} is a checkpoint; its run's folder is {run!r}")
     hint = TRAIN_HINT
     if os.path.exists(os.path.join(directory, METRICS)):
         hint = "Its run has not saved one yet: wait for one, or start again with `overwrite`."

@@ -1,4 +1,6 @@
-"""The only place where settings are decided: preset < TOML file < flags < recipe, then defaults for the rest.
+"""The only place where settings are decided: flags win over the TOML file, the file over the preset.
+
+Under the default preset, the recipe fills in settings that none of them gives; defaults fill in the rest.
 
 `merge` combines the settings asked for, before the text is read. `resolve` (a new run) and `resolve_resumed` (a continued
 one) return frozen settings that include budget, validation interval, shards and XLA.
@@ -30,7 +32,7 @@ from .schema import (
 SECONDS_PER_MILLION_CHARACTERS = 600
 LEAST_SECONDS, MOST_SECONDS = 60, 1620  # of the default budget
 LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
-XLA_STREAMS = 8  # largest batch that XLA makes faster: products are then so small that the operations around them dominate
+XLA_STREAMS = 8  # largest batch that XLA makes faster: its products are so small that other operations dominate
 XLA_STEPS = 1000  # shortest run in which compiling with XLA pays
 
 
@@ -155,7 +157,7 @@ def check_resumed(asked: Asked, model: ModelConfig, train: TrainConfig, where: s
 def complete(train: TrainConfig, characters: int, machine: Machine, replicas: int = 1) -> TrainConfig:
     """Decide the training settings that are still None: budget, validation interval, shards and XLA.
 
-    Shards that are set, in a saved run's settings, are kept if they divide evenly over the replicas.
+    A resumed run keeps its saved shards if they divide evenly over the replicas.
     """
     train = _with_budget(train, characters)
     steps_per_epoch = train.steps_per_epoch(characters)
@@ -185,7 +187,7 @@ def default_shards(batch_size: int, cores: int) -> int:
 
 
 def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
-    """The settings, without a budget with the default one: 10 minutes per million characters, 1 to 27 minutes."""
+    """The settings; if they have no budget, with the default budget: 10 minutes per million characters, 1 to 27 minutes."""
     if any(getattr(train, budget) is not None for budget in BUDGETS):
         return train
     seconds = min(max(SECONDS_PER_MILLION_CHARACTERS * characters / 1e6, LEAST_SECONDS), MOST_SECONDS)
@@ -193,7 +195,7 @@ def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
 
 
 def _validation_interval(train: TrainConfig, steps_per_epoch: int) -> int:
-    """Steps between validations: an epoch, but at most ten times as many characters as a validation reads."""
+    """Steps between validations: one epoch, but at most 10 * VALIDATION_LIMIT characters."""
     return max(1, min(steps_per_epoch, 10 * VALIDATION_LIMIT // (train.batch_size * train.num_steps)))
 
 

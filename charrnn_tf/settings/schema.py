@@ -28,7 +28,8 @@ PRECISIONS = ("float32", "bfloat16")
 STRATEGIES = ("none", "mirrored", "multiworker")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval of one pass over the text
-EVALUATED_STREAMS, EVALUATED_STEPS = 128, 100  # upper bound on streams, and window length, of an evaluation call
+EVALUATED_STREAMS = 128  # upper bound on streams of an evaluation
+EVALUATED_STEPS = 100  # its window length
 VALIDATION_LIMIT = 1_000_000  # upper bound on the characters that a validation during training reads
 LARGEST_NUMBER = 1e300  # of any float setting
 MOST_LAYERS = 100
@@ -123,8 +124,8 @@ class ModelConfig(_Checked):
 class TrainConfig(_Checked):
     """Settings of a training run; saved with every checkpoint.
 
-    A field that is None is either "not used" (a second budget, `sample_every`, `save_every`: by the clock) or still open:
-    `settings.merge.resolve` decides a budget, `validate_every`, `shards` and `xla` once, before training.
+    None means: no limit (`limit_chars`), no second budget, no samples (`sample_every`), a newline (`separator`), saves by
+    the clock (`save_every`). `settings.merge.resolve` replaces None in `validate_every`, `shards`, `xla` and the budget.
     """
 
     limit_chars: int | None = setting(None, "Read only the first N characters of the text.", TEXT, shown="all", least=1)
@@ -136,7 +137,9 @@ class TrainConfig(_Checked):
         choices=VOCABULARIES,
     )  # fmt: skip
     min_count: int = setting(1, "Drop characters that occur fewer than N times.", TEXT, least=1)
-    unknown: str = setting("error", "Characters outside the vocabulary.", TEXT, choices=UNKNOWN)
+    unknown: str = setting(
+        "error", "Characters outside the vocabulary: stop with an error, or skip them.", TEXT, choices=UNKNOWN
+    )
 
     max_seconds: float | None = setting(
         None, "Stop after this wall time of the whole command, in seconds.", BUDGET, kind=float,
@@ -146,7 +149,9 @@ class TrainConfig(_Checked):
     max_steps: int | None = setting(None, "Stop after N optimizer steps.", BUDGET, shown="none", least=1)
 
     batch_size: int = setting(32, "Streams read in parallel.", OPTIMIZER, shown="32, fewer for short texts", least=1)  # B
-    num_steps: int = setting(64, "Window: characters that gradients reach back.", OPTIMIZER, least=1)  # T
+    num_steps: int = setting(
+        64, "Window length: characters read per step, and how far back gradients reach.", OPTIMIZER, least=1
+    )  # T
     optimizer: str = setting("adam", "Optimizer.", OPTIMIZER, choices=OPTIMIZERS)
     learning_rate: float = setting(
         0.004, "Learning rate, or its peak under a schedule.", OPTIMIZER, shown="0.02 for Adam, less for wide layers",
@@ -156,8 +161,8 @@ class TrainConfig(_Checked):
         "cosine", "Learning-rate schedule; cosine falls to zero at the end of the budget.", OPTIMIZER, choices=SCHEDULES
     )
     warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", OPTIMIZER, least=0)
-    step_epochs: int = setting(10, "Schedule step: epochs between two drops.", OPTIMIZER, least=1)
-    gamma: float = setting(0.2, "Schedule step: factor of each drop.", OPTIMIZER, above=0)
+    step_epochs: int = setting(10, "With --schedule step: epochs between two drops of the rate.", OPTIMIZER, least=1)
+    gamma: float = setting(0.2, "With --schedule step: factor of each drop.", OPTIMIZER, above=0)
     clip_norm: float = setting(5.0, "Clip gradients to this global norm (0: off).", OPTIMIZER, shown="0.1 for Adam", least=0)
     seed: int = setting(0, "Seed of everything random.", OPTIMIZER, least=0)
 
@@ -172,7 +177,7 @@ class TrainConfig(_Checked):
         0.1, "Fraction of the text held out for validation, from its end (0: none).", SAVING, least=0, below=1
     )
     validate_every: int | None = setting(
-        None, "Steps between validations.", SAVING, shown="an epoch or 1,000, fewer for long texts", least=1
+        None, "Steps between validations.", SAVING, shown="an epoch; 1,000 if an epoch is shorter", least=1
     )
     patience: int = setting(10, "Stop after N validations without improvement (0: never).", SAVING, least=0)
     save_every: int | None = setting(None, "Steps between checkpoints.", SAVING, shown="about once a minute", least=1)

@@ -56,14 +56,14 @@ class TextRecord:
         return "the built-in corpus" if self.sha256 else "a text that is not recorded"
 
     def difference(self, other: Self) -> str | None:
-        """The difference of another text's content, as the end of a message; None if it is the same, in whatever files."""
+        """The difference of another text, as the end of a message; None if its content is the same, under any name."""
         if self.sha256 == other.sha256:
             return None
         if not self.sources:
             built_in = "that was the built-in corpus" + (
                 "" if other.sources else ", which differs in this version of Python"
             )
-            return built_in if self.sha256 else "that was given in Python and is not recorded"
+            return built_in if self.sha256 else "the run was trained on a text passed from Python that is not recorded"
         sums = [[source.sha256 for source in text.sources] for text in (self, other)]
         if sorted(sums[0]) == sorted(sums[1]):
             return f"its files were read in another order: {', '.join(repr(source.path) for source in self.sources)}"

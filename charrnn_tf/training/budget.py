@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..settings.schema import EPOCH, TrainConfig
 
 CALL_SECONDS = 0.5  # target time of one compiled call: the longest that a signal or the display waits
-CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # upper bounds on the windows of one call
+CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # upper bounds per call: bytes of windows, and steps
 LEAVING_SECONDS = 0.5  # from the last save to the end of the process
 SAMPLING_SECONDS = 1.5  # of a run's first sample, compilation included
 SAVE_SECONDS = 60.0  # between two saves without `save_every`

@@ -1,4 +1,4 @@
-"""The training run: compiled steps, and between them validation, rows, checkpoints and samples, resumed exactly."""
+"""The training run: compiled steps, and between them validation, rows, checkpoints and samples; resumes exactly."""
 
 import dataclasses
 import math
@@ -44,8 +44,8 @@ class Trainer:
     short for one window.
 
     text: record of the text, saved beside its ids. init_from: a checkpoint whose weights to start from.
-    started: `time.monotonic()` when the command started, for max_seconds; default: now. replicas: several replicas,
-    `distributed.strategies.Mirrored()` or `Workers`.
+    started: `time.monotonic()` when the command started, for max_seconds; default: now. replicas: for several devices,
+    `Mirrored()` or `Workers(cluster)` from `distributed.strategies`.
     """
 
     def __init__(
@@ -69,11 +69,14 @@ class Trainer:
             )
         if train_config.strategy != "none" and replicas is ALONE:
             its = {"mirrored": "Mirrored()", "multiworker": "Workers(cluster)"}[train_config.strategy]
-            raise ConfigError(f"`strategy` {train_config.strategy} needs its replicas: Trainer(..., replicas={its})")
+            raise ConfigError(
+                f"`strategy` {train_config.strategy} needs replicas: Trainer(..., replicas={its}) "
+                "from charrnn_tf.distributed.strategies"
+            )
         if isinstance(vocabulary, ByteVocabulary):
             train_config = dataclasses.replace(train_config, vocabulary="bytes")
         elif train_config.vocabulary == "bytes":
-            raise ConfigError("`vocabulary` bytes needs a ByteVocabulary")
+            raise ConfigError("`vocabulary` bytes needs charrnn_tf.text.vocabulary.ByteVocabulary()")
         self._started = time.monotonic() if started is None else started
         self.model_config = model_config
         self.vocabulary = vocabulary
@@ -97,7 +100,7 @@ class Trainer:
         self._restore(before, record)
         self.last_validation: float | None = None  # of this process
         self._stop = False
-        self.stopped = False  # whether the run has ended because this process or another worker was asked to
+        self.stopped = False  # whether the run ended because this process or another worker was asked to stop
         self._samples = Samples(model_config, self.config, vocabulary)
         self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
 
@@ -118,7 +121,7 @@ class Trainer:
         """Restore a run that continues, or the weights that a new one starts from."""
         self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
-        self.begun_under: Mapping[str, Any] = {}  # `in_force` when the run started
+        self.begun_under: Mapping[str, Any] = {}  # hardware and threads when the run started
         if path and record:
             checkpoint.restore(path, self.state.variables())
             self._seconds_before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
@@ -164,7 +167,7 @@ class Trainer:
 
     @property
     def ended_early(self) -> bool:
-        """Whether the validation at this step was the last that patience allowed."""
+        """Whether patience ended the run at this step."""
         return not int(self.state.loss_steps) and self.out_of_patience
 
     def _repr_html_(self) -> str | None:
@@ -213,7 +216,7 @@ class Trainer:
                 if not plan.stop and self._row_due(plan.end):
                     if calendar.validation(self.step, plan.end):
                         loss = self._validate(pace)
-                        plan.stop = loss is None  # meanwhile; the resumed run validates and logs
+                        plan.stop = loss is None  # a stop came during validation: the resumed run repeats it
                     if not plan.stop:
                         row = self._close_row(loss, pace)
                         metrics.append(row)
@@ -254,7 +257,7 @@ class Trainer:
         return int(self.state.loss_steps) > 0 and self.calendar.row(self.step, end)
 
     def _sample_due(self, end: bool, begun: int) -> bool:
-        """Whether samples are due: at their interval and at the end, but not at the end of a run already done when begun."""
+        """Whether samples are due: at their interval and at the end, unless the run was finished before it was resumed."""
         return self.step > begun if end else self.step > 0 and self.calendar.every(self.config.sample_every, self.step)
 
     def _seconds_left(self, pace: Pace) -> float:
@@ -301,7 +304,7 @@ class Trainer:
         """The row of this step; resets the mean of the losses."""
         self._train_loss = self.state.mean_loss()
         if skipped := int(self.state.skipped):
-            warn(f"up to step {self.step:,}, {skipped} steps were skipped: their loss or gradient was not finite.")
+            warn(f"{skipped} steps were skipped before step {self.step:,}: their loss or gradient was not finite.")
         self.state.reset_losses()
         row = Row(
             step=self.step,

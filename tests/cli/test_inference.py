@@ -252,7 +252,7 @@ def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
         ("sample --checkpoint-dir RUN --checkpoint i300_l8", "no checkpoint 'i300_l8' in 'RUN'; found: i"),
         ("sample --checkpoint-dir RUN --checkpoint text.txt", "no checkpoint 'text.txt'"),
         ("sample --checkpoint-dir RUN --checkpoint folder", "no checkpoint 'folder'"),
-        ("sample --checkpoint-dir RUN/i8_l8", "'RUN/i8_l8' is a checkpoint, not a run's folder, which is 'RUN'"),
+        ("sample --checkpoint-dir RUN/i8_l8", "'RUN/i8_l8' is a checkpoint; its run's folder is 'RUN'"),
         ("sample --checkpoint-dir RUN --checkpoint " + "x" * 300, "no checkpoint 'xxx"),
         ("sample --checkpoint-dir RUN --prime ☃", "'☃' (U+2603)"),
         ("sample --checkpoint-dir RUN --prime-file missing.txt", "Error: can't read 'missing.txt'"),

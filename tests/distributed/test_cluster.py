@@ -99,7 +99,9 @@ def test_a_second_process_with_the_same_index_is_refused_and_the_others_continue
     others.start()
     time.sleep(0.5)
     elsewhere = (addresses[0], f"127.0.0.1:{free_ports(1)[0]}", addresses[2])
-    with pytest.raises(PeerError, match=r"^another process is worker 1 already\. TF_CONFIG gives each its own index\.$"):
+    with pytest.raises(
+        PeerError, match=r"^another process is worker 1 already\. Give each process its own index in TF_CONFIG\.$"
+    ):
         meet(Cluster(elsewhere, 1), FACTS, 5.0)
     results.update(meet_all(addresses, {}, ranks=(2,), seconds=20))
     others.join()

@@ -160,7 +160,10 @@ def test_the_difference_of_a_text_without_files_is_named(write):
     assert record.difference(record) is None
     assert record.difference(other) == "that was the built-in corpus, which differs in this version of Python"
     assert record.difference(load_corpus([write("a")]).text) == "that was the built-in corpus"
-    assert dataclasses.replace(record, sha256="").difference(record) == "that was given in Python and is not recorded"
+    assert (
+        dataclasses.replace(record, sha256="").difference(record)
+        == "the run was trained on a text passed from Python that is not recorded"
+    )
 
 
 def test_progress_is_reported_in_both_passes(write):

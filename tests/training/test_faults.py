@@ -439,7 +439,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(tmp_path, monkeypat
     assert all(np.isfinite(weight).all() for weight in run.model.get_weights())
     assert all(np.isfinite(row.train_loss) for row in found)
     assert int(run.state.optimizer.iterations) == 15
-    assert "steps were skipped: their loss or gradient was not finite" in caplog.text
+    assert ": their loss or gradient was not finite" in caplog.text
 
 
 def test_many_skipped_steps_in_a_row_end_the_run_with_one_line(tmp_path, monkeypatch):

@@ -10,11 +10,12 @@ from test_trainer import assert_same_tensors
 pytestmark = pytest.mark.slow
 
 SETTINGS = (
-    "--hidden-size", "16", "--num-layers", "2", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
+    "--hidden-size", "16", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
     "--batch-size", "8", "--num-steps", "16", "--log-every", "7", "--validate-every", "45", "--save-every", "20",
     "--seed", "5",
 )  # fmt: skip
 STEPS = 140  # of 119 per epoch
+LAYERS = {"lstm": 2, "gru": 1}
 
 
 def train(folder, *arguments):
@@ -34,11 +35,11 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["lstm", "gru"])
 def whole(request, text, tmp_path_factory):
-    """A run that is never stopped: its cell, its folder."""
+    """A run that is never stopped: its cell, folder and settings."""
     folder = tmp_path_factory.mktemp(f"whole-{request.param}")
-    out = train(folder, text, *SETTINGS, "--cell", request.param, "--max-steps", STEPS, "--quiet")
-    assert out.strip().endswith(f"i{STEPS}_l16")
-    return request.param, folder
+    settings = (*SETTINGS, "--cell", request.param, "--num-layers", LAYERS[request.param], "--max-steps", STEPS)
+    assert train(folder, text, *settings, "--quiet").strip().endswith(f"i{STEPS}_l16")
+    return request.param, folder, settings
 
 
 # The process sends itself a signal when it has written the row of step 63, in the middle of an epoch.
@@ -59,13 +60,13 @@ MetricsFile.append = signalling
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_a_resumed_run_writes_the_same_as_one_never_stopped(whole, text, tmp_path, how):
-    cell, folder = whole
+    cell, folder, settings = whole
     number, status, latest = {
         ("killed", "lstm"): (signal.SIGKILL, -9, 60), ("killed", "gru"): (signal.SIGKILL, -9, 60),
         ("stopped", "lstm"): (signal.SIGINT, 130, 63), ("stopped", "gru"): (signal.SIGTERM, 143, 63),
     }[how, cell]  # fmt: skip
-    settings = (*SETTINGS, "--cell", cell, "--max-steps", STEPS, "--checkpoint-dir", tmp_path)
-    process = start("train", text, *settings, before=SIGNAL.format(number=int(number)))
+    signalling = SIGNAL.format(number=int(number))
+    process = start("train", text, *settings, "--checkpoint-dir", tmp_path, before=signalling)
     out, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert saved(tmp_path)[-1].name == f"i{latest}_l16"
