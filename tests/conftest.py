@@ -178,10 +178,10 @@ def instant(monkeypatch):
 def trained(tmp_path_factory):
     """A function: `trained("lstm")` or `trained("gru")` -> the folder of a finished run on TEXT.
 
-    H=16, L=2, dropout 0.1; B=4, T=8, 600 steps (of 84 an epoch), a cosine schedule, a validation and a checkpoint every 300
-    steps, a row every 100. That is enough for what was read before to matter (1.8 nats a character; single characters'
-    frequencies give 2.9). Further arguments change fields of TrainConfig. About two seconds for each different call; the
-    folders are shared by all tests, so copy one before changing anything in it.
+    H=16, L=2, dropout 0.1; B=4, T=8, 600 steps (84 per epoch), a cosine schedule, a validation and a checkpoint every 300
+    steps, a row every 100. After that the model depends on earlier characters: 1.8 nats per character, where single
+    characters' frequencies give 2.9. Further arguments change fields of TrainConfig. About two seconds for each different
+    call; all tests share the folders, so copy one before changing anything in it.
     """
 
     @functools.cache

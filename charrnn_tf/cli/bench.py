@@ -9,7 +9,7 @@ from .options import Grouped, json_option, option
 
 
 @click.command(cls=Grouped)
-@option("Measurement", "--compare", is_flag=True, help="Also measure PyTorch and plain Keras, where installed.")
+@option("Measurement", "--compare", is_flag=True, help="Also measure plain Keras, and PyTorch if it is installed.")
 @json_option
 def benchmark(compare: bool, as_json: bool) -> None:
     """Measure this machine's speed.

@@ -66,7 +66,7 @@ class Grouped(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
-                text = re.sub(r"\[default: .{,36}\]", lambda short: short[0].replace(" ", "\u00a0"), record[1])  # unbroken
+                text = re.sub(r"\[default: .{,40}\]", lambda short: short[0].replace(" ", "\u00a0"), record[1])  # unbroken
                 groups.setdefault(getattr(parameter, "group", "Other"), []).append((record[0].ljust(COLUMN), text))
         for name, records in groups.items():
             with formatter.section(name):

@@ -14,6 +14,7 @@ from ..errors import warn
 from .hardware import ONEDNN, available_cores, gpus, processor
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_started: list[bool] = []  # whether this process has started it
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 
 
@@ -33,10 +34,14 @@ def load() -> Any:
 def start(shards: int | None = None, workers: bool = False) -> None:
     """Import TensorFlow, divide the cores among the shards of a batch, and start its devices.
 
+    Only the first call in a process counts: TensorFlow takes its threads once.
     shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
     workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
     tf = load()
+    if _started:
+        return
+    _started.append(True)
     cores = available_cores()
     threading = tf.config.threading
     for variable, set_threads, threads in (

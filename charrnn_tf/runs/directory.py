@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from ..errors import CheckpointError, reason, warn
 from . import checkpoint, find
 from .find import LOCK, check_empty, find_record, identity, iteration, list_checkpoints, read_records, without_checkpoints
-from .metrics import METRICS, MetricsFile, NoMetrics
+from .metrics import METRICS, MetricsFile, Row
 from .record import Record, read_record
 
 
@@ -80,7 +80,7 @@ class RunDirectory:
         return found if found and found.validation_loss is not None else None
 
     @contextmanager
-    def open(self, step: int) -> Iterator[MetricsFile]:
+    def open(self, step: int) -> Iterator[None]:
         """Lock the folder for a run that continues from a step, and open its metrics.csv.
 
         Raises CheckpointError if another run is writing to the folder, or has done so since it was prepared.
@@ -90,10 +90,15 @@ class RunDirectory:
                 raise CheckpointError(f"another run has written to {str(self.path)!r} meanwhile. Start again.")
             self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
             try:
-                yield self._metrics
+                yield
             finally:
                 self._metrics.close()
                 self._metrics = None
+
+    def append(self, row: Row) -> None:
+        """Write a row of metrics.csv, while the folder is open."""
+        assert self._metrics
+        self._metrics.append(row)
 
     def save(self, saved: Record, variables: dict[str, Any]) -> Path:
         """Flush metrics.csv, write a checkpoint, and remove those that are no longer kept.
@@ -139,6 +144,9 @@ class ReadOnlyDirectory(RunDirectory):
         self.records = dict([find_record("latest", path)]) if resume else {}
 
     @contextmanager
-    def open(self, step: int) -> Iterator[MetricsFile]:
-        """A metrics file that drops its rows."""
-        yield NoMetrics()
+    def open(self, step: int) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def append(self, row: Row) -> None:
+        """Do nothing."""

@@ -83,16 +83,6 @@ class MetricsFile:
             raise CheckpointError(f"can't write {str(self._path)!r}: {reason(error)}") from error
 
 
-class NoMetrics(MetricsFile):
-    """A metrics file that drops its rows."""
-
-    def __init__(self) -> None:
-        pass
-
-    def append(self, row: Row) -> None:
-        """Do nothing."""
-
-
 def read_rows(path: str | Path) -> list[Row]:
     """The rows of a metrics.csv; a truncated last row is left out.
 

@@ -20,11 +20,11 @@ class Cell:
 
 CELLS = {"lstm": Cell(("hidden", "cell"), gates=4, bias_rows=1), "gru": Cell(("hidden",), gates=3, bias_rows=2)}
 INITS = ("keras", "pytorch", "wide", "tf1")
-OPTIMIZERS = {"adam": 2, "sgd": 0, "rmsprop": 1}  # optimizer slots per weight; `training.state` builds them
+OPTIMIZERS = {"adam": 2, "sgd": 0, "rmsprop": 1}  # optimizer slots per weight; `training.optimizers` builds them
 SCHEDULES = ("constant", "cosine", "step")
 VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16")  # `network.cells.Engine` and `training.state.choose_engine` implement them
 STRATEGIES = ("none", "mirrored", "multiworker")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
 EPOCH = "epoch"  # an interval of one pass over the text

@@ -8,8 +8,8 @@ import tensorflow as tf
 from ..machine.hardware import gpus, has_bfloat16
 from ..network.cells import Engine
 from ..network.model import build_model, state_names, weights, zero_state
-from ..network.products import Tensor
 from ..settings.schema import ModelConfig, TrainConfig
+from .optimizers import build_optimizer
 from .replicas import ALONE, Replicas
 
 COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
@@ -76,30 +76,3 @@ def choose_engine(config: TrainConfig) -> Engine:
     if gpus():
         return Engine.CUDNN
     return Engine.BFLOAT16 if config.precision == "bfloat16" and has_bfloat16() else Engine.FLOAT32
-
-
-class Adam(keras.optimizers.Adam):
-    """Keras's Adam, with dense updates fused into `ResourceApplyAdam`."""
-
-    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
-        """Update one variable."""
-        if isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable, learning_rate)
-            return
-        place = self._get_variable_index(variable)
-        step = tf.cast(self.iterations.value + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle, m=self._momentums[place].value.handle, v=self._velocities[place].value.handle,
-            beta1_power=self.beta_1**step, beta2_power=self.beta_2**step, lr=learning_rate, beta1=self.beta_1,
-            beta2=self.beta_2, epsilon=self.epsilon, grad=gradient,
-        )  # fmt: skip
-
-
-def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    """The optimizer named in the settings; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
-
-    `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply.
-    """
-    if config.optimizer == "adam":
-        return Adam(config.learning_rate, epsilon=1e-8)
-    return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)

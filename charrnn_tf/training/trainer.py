@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from ..errors import CharRNNError, ConfigError, DivergedError, PeerError, warn
@@ -84,7 +83,9 @@ class Trainer:
         self.init_from = str(init_from) if init_from else None
         training, self._validation = hold_out(ids, train_config.training_characters(len(ids)))
         self.held_out = len(ids) - len(training)  # characters that are not trained on
+        self.validation_characters = len(self._validation)  # that each validation reads
         self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
+        self.steps_per_epoch = self.streams.steps_per_epoch  # windows in one pass over the training part
         self.replicas = replicas
         check_share(train_config.batch_size, replicas.count)
         self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
@@ -95,8 +96,10 @@ class Trainer:
         config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
         self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
-        self.calendar = Calendar(self.config, self.streams.steps_per_epoch, len(self._validation) > 1)
+        self.calendar = Calendar(self.config, self.steps_per_epoch, validates=self.validation_characters > 1)
+        self.total_steps = self.calendar.total_steps  # at which `max_steps` or `epochs` ends the run; None without either
         self.state = RunState(model_config, self.config, replicas)
+        self.model = self.state.model
         self._restore(before, record)
         self.last_validation: float | None = None  # of this process
         self._stop = False
@@ -126,33 +129,13 @@ class Trainer:
             checkpoint.restore(path, self.state.variables())
             self._seconds_before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
         elif self.init_from:
-            checkpoint.restore_weights(self.init_from, self.state.model)
+            checkpoint.restore_weights(self.init_from, self.model)
         self.state.spread()
-
-    @property
-    def model(self) -> keras.Model:
-        """The Keras model that is trained."""
-        return self.state.model
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Windows in one pass over the training part."""
-        return self.streams.steps_per_epoch
 
     @property
     def step(self) -> int:
         """Steps done."""
         return int(self.state.step)
-
-    @property
-    def total_steps(self) -> int | None:
-        """Number of steps after which `max_steps` or `epochs` ends the run; None without either."""
-        return self.calendar.total_steps
-
-    @property
-    def validation_characters(self) -> int:
-        """Characters that each validation reads."""
-        return len(self._validation)
 
     @property
     def seconds(self) -> float:
@@ -200,8 +183,9 @@ class Trainer:
             ) from error
 
     def _run(self, display: Display | None) -> Iterator[Row]:
+        """Alternate between what is due at a step (validation, row, save, samples, end) and steps up to the next event."""
         calendar, config = self.calendar, self.config
-        pace = Pace(config, len(self._validation), shows_samples=display is not None)
+        pace = Pace(config, self.validation_characters, shows_samples=display is not None)
         train_steps = compile_steps(self.state, self.model_config, config, self.steps_per_epoch)
         begun = saved = self.step
         saved_at = time.monotonic()  # of the latest regular save
@@ -209,7 +193,7 @@ class Trainer:
         self.stopped = self.replicas.agree(Plan(stop=self._stop and not begun)).stop
         if self.stopped:
             return
-        with self.directory.open(begun) as metrics:
+        with self.directory.open(begun):
             while True:
                 plan = self._agree(end=ended, save=calendar.save(self.step, time.monotonic() - saved_at))
                 row = loss = None
@@ -219,7 +203,7 @@ class Trainer:
                         plan.stop = loss is None  # a stop came during validation: the resumed run repeats it
                     if not plan.stop:
                         row = self._close_row(loss, pace)
-                        metrics.append(row)
+                        self.directory.append(row)
                         yield row
                         improved, out_of_patience = self._judge(loss)
                         plan = self._agree(end=plan.end or out_of_patience, save=plan.save, improved=improved)

@@ -77,7 +77,8 @@ def test_a_run_has_history_checkpoints_latest_and_best(finished):
 
 
 def test_a_history_becomes_a_data_frame(finished):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(finished.history)
     assert list(frame.columns) == list(finished.history.columns)
     assert frame.step.tolist() == [4, 6, 8, 12]

@@ -33,6 +33,7 @@ TINY = (
 # Validation and samples take two thirds of a run's compilation: they are off, except for options that concern them.
 WITHOUT = ("--quiet", "--validation-fraction", "0")
 ABOUT_WITHOUT = ("--sample-", "--valid", "--patience", "--max-steps", "--epochs")
+ENDS_SOON = ("--learning-rate", "1e-30", "--patience", "1", "--validate-every", "9")  # at the second validation
 NOT_COMPUTED = ("Run", "Text", "Samples and display")  # groups of options of `train` that do not change its steps
 UNREACHABLE = "http://127.0.0.1:9/anna.txt"
 # Quick commands that work (except `corpus fetch`, which fails at once). The tried option is appended: the last one counts.
@@ -97,7 +98,7 @@ def cases():
             if not isinstance(parameter, click.Option):
                 continue
             flag = parameter.opts[0]
-            line = base[: -len(WITHOUT)] if flag.startswith(ABOUT_WITHOUT) else base
+            line = [*base[: -len(WITHOUT)], *ENDS_SOON] if flag.startswith(ABOUT_WITHOUT) else base
             if parameter.is_flag:
                 yield [*line, f"{flag}=yes"], [flag], parameter.group
                 continue

@@ -18,7 +18,8 @@ This page lists every command with its options and their defaults, as `--help` s
 `python tests/docs/commands.py` writes it again.
 
 `N` stands for a whole number, `FLOAT` for any number, `PATH` for a file or folder. Exit status: 0 done, 1 an error explained
-in one line, 2 wrong usage, 130 or 143 stopped by Ctrl-C or SIGTERM.
+in one line, 2 wrong usage, 129, 130 or 143 stopped by a closed terminal (SIGHUP), Ctrl-C or SIGTERM. `train` saves before it
+stops, except at a second Ctrl-C.
 
 | command | purpose |
 |---|---|

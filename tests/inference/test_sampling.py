@@ -368,7 +368,7 @@ def test_a_single_step_takes_one_known_character_and_batch_1(sampler):
             sampler.probabilities(characters)
     with pytest.raises(TextError, match="never saw"):
         sampler.predict("é")
-    with pytest.raises(ConfigError, match="batch 1"):
+    with pytest.raises(ConfigError, match="batch_size=1"):
         indifferent(2).predict("a")
 
 

@@ -43,13 +43,16 @@ def assert_close(ours, theirs, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def outputs_and_gradients(layer, inputs, state, weights_of_loss):
-    """Outputs and states, and the gradients of their weighted sum with respect to inputs, states and weights."""
-    inputs = tf.convert_to_tensor(inputs)
+def outputs_and_gradients(compute, layer, inputs, state):
+    """Outputs and states of `compute(inputs, state)`, and the gradients of a weighted sum of them.
+
+    The gradients are those with respect to inputs, states and the layer's weights.
+    """
+    inputs = tf.constant(inputs)
     with tf.GradientTape() as tape:
         tape.watch([inputs, *state])
-        results = layer(inputs, initial_state=state)
-        loss = tf.add_n([tf.reduce_sum(result * w) for result, w in zip(results, weights_of_loss, strict=True)])
+        results = tf.nest.flatten(compute(inputs, state))
+        loss = tf.add_n([tf.reduce_sum(result * random(9 + n, *result.shape)) for n, result in enumerate(results)])
     return results, tape.gradient(loss, [inputs, *state, *(variable.value for variable in layer.trainable_variables)])
 
 
@@ -60,22 +63,12 @@ def outputs_and_gradients(layer, inputs, state, weights_of_loss):
 @both_cells
 def test_outputs_and_gradients_are_those_of_keras(cell, batch, steps, units, features):
     inputs, state = random(1, batch, steps, features), states_of(cell, 2, batch, units)
-    of_loss = [random(5, batch, steps, units), *(random(6 + n, batch, units) for n in range(STATES[cell]))]
-    ours, theirs = pair(cell, units, features)
-    results, gradients = outputs_and_gradients(ours, inputs, state, of_loss)
-    expected_results, expected_gradients = outputs_and_gradients(theirs, inputs, state, of_loss)
-    assert_close(results, list(expected_results), 1e-5)
+    (results, gradients), (expected_results, expected_gradients) = (
+        outputs_and_gradients(lambda inputs, state, layer=layer: layer(inputs, initial_state=state), layer, inputs, state)
+        for layer in pair(cell, units, features)
+    )
+    assert_close(results, expected_results, 1e-5)
     assert_close(gradients, expected_gradients, 1e-4)
-
-
-def gradients_of(compute, layer, inputs, state):
-    """Outputs and states of `compute(inputs, state)`, and the gradients of their weighted sum, as above."""
-    inputs = tf.constant(inputs)
-    with tf.GradientTape() as tape:
-        tape.watch([inputs, *state])
-        results = tf.nest.flatten(compute(inputs, state))
-        loss = tf.add_n([tf.reduce_sum(result * random(9 + n, *result.shape)) for n, result in enumerate(results)])
-    return results, tape.gradient(loss, [inputs, *state, *(variable.value for variable in layer.trainable_variables)])
 
 
 @both_cells
@@ -209,7 +202,7 @@ def test_scan_and_its_gradients_in_bfloat16_are_close_to_float32(cell):
     inputs, state = random(1, steps, batch, features), states_of(cell, 2, batch, units)
 
     def run(precision):
-        return gradients_of(
+        return outputs_and_gradients(
             lambda inputs, state: layer.scan(layer.project(inputs, precision), tuple(state), precision), layer, inputs, state
         )
 
@@ -237,7 +230,7 @@ def test_padded_columns_change_only_roundings(cell, monkeypatch):
     def run(padded):
         monkeypatch.setattr(products, "only_avx2", lambda: padded)
         widths.clear()
-        everything = gradients_of(
+        everything = outputs_and_gradients(
             lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state
         )
         return everything, any(width % 128 == products.SPARE_COLUMNS for width in widths)
@@ -253,6 +246,8 @@ def test_padded_columns_change_only_roundings(cell, monkeypatch):
 def test_keras_scan_equals_project_and_scan(cell, monkeypatch):
     layer = one(cell)
     inputs, state = random(1, 3 * T, B, F), states_of(cell, 2, B, H)
-    expected = gradients_of(lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state)
+    expected = outputs_and_gradients(
+        lambda inputs, state: layer.scan(layer.project(inputs), tuple(state)), layer, inputs, state
+    )
     monkeypatch.setattr(OURS[cell], "scan", None)  # Keras's loop, not ours
-    assert_close(gradients_of(layer.keras_scan, layer, inputs, state), expected, 1e-5)
+    assert_close(outputs_and_gradients(layer.keras_scan, layer, inputs, state), expected, 1e-5)

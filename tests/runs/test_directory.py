@@ -193,14 +193,14 @@ def test_a_run_is_refused_if_another_has_written_since_it_was_prepared(tmp_path,
 @pytest.mark.parametrize("lock_too", [False, True])
 def test_a_folder_that_is_emptied_or_removed_during_a_run_is_created_again(tmp_path, save, caplog, lock_too):
     run = opened(tmp_path / "run", keep=9)
-    with run.open(0) as file:
-        file.append(ROWS[0])
+    with run.open(0):
+        run.append(ROWS[0])
         save(run, 10)
         for path in run.path.glob("*" if lock_too else "[!.]*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if lock_too:
             run.path.rmdir()
-        file.append(ROWS[1])
+        run.append(ROWS[1])
         save(run, 20)
         assert "was removed or emptied during the run; it is created again" in caplog.text
         with pytest.raises(CheckpointError, match="another run is writing to"):
@@ -213,8 +213,8 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(duplicate):
     before = tree(duplicate.parent)
     folder = ReadOnlyDirectory(duplicate.parent, resume=True)
     assert (folder.latest, folder.records[duplicate].step) == (duplicate, 7)
-    with folder.open(7) as file:
-        file.append(ROWS[0])
+    with folder.open(7):
+        folder.append(ROWS[0])
     assert tree(duplicate.parent) == before
     new = ReadOnlyDirectory(duplicate.parent / "none", resume=False)
     assert (new.records, new.path.exists()) == ({}, False)
@@ -227,12 +227,13 @@ def test_a_worker_that_is_not_the_chief_writes_nothing(duplicate):
 
 def test_a_resumed_run_continues_its_metrics(tmp_path, save):
     run = opened(tmp_path)
-    with run.open(0) as file:
+    with run.open(0):
         for row in ROWS:
-            file.append(row)
+            run.append(row)
         save(run, 20)
-    with opened(tmp_path, resume=True).open(20) as file:
-        file.append(ROWS[2])
+    again = opened(tmp_path, resume=True)
+    with again.open(20):
+        again.append(ROWS[2])
     assert read_rows(tmp_path / "metrics.csv") == ROWS
 
 

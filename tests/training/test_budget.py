@@ -1,4 +1,4 @@
-"""What is due at which step of a run, and how its pace is measured."""
+"""The events of a run by step, and the measurement of its pace."""
 
 import math
 

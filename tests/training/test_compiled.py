@@ -52,6 +52,15 @@ def test_the_number_of_steps_per_call_changes_nothing(cell):
 
 
 @pytest.mark.slow
+def test_a_run_repeats_itself_bit_for_bit():
+    model = model_config(hidden_size=64, dropout=0.4)
+    config = train_config(batch_size=16, num_steps=16, shards=2, state_reset=0.3, learning_rate=0.01)
+    windows, first, second = random_windows(config, 10), Training(model, config), Training(model, config)
+    np.testing.assert_array_equal(second.train(windows, [1] * 10), first.train(windows, [1] * 10))
+    assert_equal(second.values(), first.values())
+
+
+@pytest.mark.slow
 def test_every_step_of_a_call_has_its_own_rate():
     config = train_config(learning_rate=0.1, schedule="step", step_epochs=1, gamma=0.0001, optimizer="sgd", clip_norm=0.0)
     windows, weights, training = random_windows(config, 9), {}, Training(model_config(), config)
@@ -141,17 +150,6 @@ def test_xla_changes_only_roundings_and_allows_any_number_of_steps_per_call(sett
         training.restart()
         training.train(windows, calls)
         assert_equal(training.values(), ended)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("shards", "xla"), [(2, False), (1, True)])
-def test_a_run_repeats_itself_bit_for_bit(shards, xla, monkeypatch):
-    monkeypatch.setattr(budget, "CALL_STEPS", 10)
-    model = model_config(hidden_size=64, dropout=0.4)
-    config = train_config(batch_size=16, num_steps=16, shards=shards, state_reset=0.3, learning_rate=0.01, xla=xla)
-    windows, first, second = random_windows(config, 10), Training(model, config), Training(model, config)
-    np.testing.assert_array_equal(second.train(windows, [1] * 10), first.train(windows, [1] * 10))
-    assert_equal(second.values(), first.values())
 
 
 # Engines: Keras's own loops on a GPU, products in bfloat16

@@ -1,4 +1,4 @@
-"""What happens to machines while a run goes on: full disks, lost folders and rights, signals, a second run, odd numbers."""
+"""Faults during a run: full disks, lost folders and rights, damage, signals, a second run, numbers that are not finite."""
 
 import csv
 import os
