@@ -7,7 +7,7 @@ import time
 from typing import Any, Self
 
 from ..runs.chart import chart
-from ..runs.metrics import Row, nats
+from ..runs.metrics import METRICS, Row, nats, read_rows
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 from .introduction import duration, introduction
@@ -24,7 +24,8 @@ class NotebookDisplay:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._outlook = Outlook(trainer)
-        self._rows: list[Row] = []
+        metrics = trainer.directory.path / METRICS
+        self._rows = read_rows(metrics) if trainer.step and metrics.exists() else []  # of a resumed run
         self._status = "starting"
         self._sample = ""
         self._before: list[str] = []  # lines of the introduction

@@ -36,7 +36,7 @@ class History(list[Row]):
         names = list(self.columns)
         lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"]
         for row in self[-ROWS_SHOWN:]:
-            cells = ("" if value is None else f"{value:,.4g}" for value in dataclasses.astuple(row))
+            cells = ("" if value is None else f"{value:,.6g}" for value in dataclasses.astuple(row))
             lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         return f"<table>{''.join(lines)}</table>"
 

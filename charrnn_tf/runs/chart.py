@@ -19,15 +19,16 @@ def chart(rows: Sequence[Row]) -> str:
     late = [loss for line in lines.values() for step, loss in line if step >= EARLY * last] or [0.0]
     low, high = min(late), max(*late, min(late) + 1e-6)
 
-    def place(step: int, loss: float) -> str:
+    def place(step: int, loss: float) -> tuple[float, float]:
         x = LEFT + (WIDTH - LEFT - 8) * step / max(last, 1)
-        y = 8 + (HEIGHT - BOTTOM - 16) * (high - min(loss, high)) / (high - low)
-        return f"{x:.1f},{y:.1f}"
+        return x, 8 + (HEIGHT - BOTTOM - 16) * (high - min(loss, high)) / (high - low)
 
-    drawn = "".join(
-        f'<polyline points="{" ".join(place(*point) for point in line)}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-        for colour, line in lines.items()
-    )
+    drawn = ""
+    for colour, line in lines.items():
+        points = [f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line)]
+        drawn += f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+    for x, y in (place(*point) for point in lines[VALIDATION]):  # a single one has no line
+        drawn += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{VALIDATION}"/>'
     labels = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
         for x, y, anchor, colour, text in (

@@ -33,6 +33,12 @@ def test_losses_are_drawn_against_steps():
     assert labels == ["3.000", "1.000", "step 400", "training loss", "validation loss, nats per character"]
 
 
+def test_a_single_validation_is_a_dot():
+    svg = chart([Row(100, 1.0, 1.0, 3.0, None, 0.002, 9.5), Row(200, 2.0, 2.0, 2.0, 2.5, 0.002, 9.5)])
+    (dot,) = ElementTree.fromstring(svg).iter(f"{SVG}circle")
+    assert float(dot.get("cx")) == WIDTH - 8
+
+
 def test_the_first_losses_do_not_set_the_scale():
     training, _, labels = drawn([(1, 9.0, None), (50, 2.0, None), (100, 1.0, None)])
     assert labels[:2] == ["2.000", "1.000"]
