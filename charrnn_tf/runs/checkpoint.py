@@ -1,6 +1,6 @@
 """Writes and restores checkpoints, one folder `i{iteration}_l{hidden}` each, with all that a run needs to continue.
 
-    checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`Record`)
+    checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`record.Record`)
                           variables.*     TensorFlow's checkpoint files, under names of our own
                           SHA256SUMS      of every other file in the folder
 

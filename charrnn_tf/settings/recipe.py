@@ -85,7 +85,7 @@ def recipe(
     width = hidden_size or max(wide_enough, default=min(SPEEDS))
     passes = max(characters_read(width) / characters, 1e-9)
     widest = f"widest with {LEAST_UPDATES:,} updates in the budget" if wide_enough else "the budget allows few updates"
-    often = f"{passes:.2g} passes over the text"
+    often = f"{passes:,.{0 if passes >= 10 else 2}f} passes over the text"
     chosen = {
         "hidden_size": Choice(width, widest),
         "dropout": Choice(_dropout(passes, *DROPOUT), often),

@@ -321,6 +321,16 @@ def test_keep_does_not_count_a_checkpoint_saved_only_as_best(tmp_path, validatio
     assert [read_record(path).only_while_best for path in list_checkpoints(tmp_path)] == [True, False, False]
 
 
+@pytest.mark.usefixtures("step_by_step")
+def test_without_an_interval_a_run_saves_a_minute_after_its_last_regular_save(tmp_path, monkeypatch, validations):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    validations(5.0, 4.0, 3.0, 2.0, 1.0)  # saves that do not count
+    for _ in trainer(tmp_path, max_steps=20, validate_every=4, log_every=1, keep=100).run():
+        now[0] += 10.0
+    assert saved(tmp_path) == ["i7_l8", "i14_l8", "i20_l8"]
+
+
 def test_a_record_holds_the_run_s_position_and_losses(whole):
     folder, rows = whole
     record = read_record(folder / "i20_l8")
@@ -522,7 +532,9 @@ def test_a_run_whose_budget_is_used_up_resumes_to_nothing(whole):
     before = tree(folder)
     spent = trainer(folder, resume=True, **BUSY)
     assert notes(spent) == ["All steps of this run are done. To continue, pass a larger --max-steps or --epochs."]
-    assert list(spent.run()) == []
+    watcher = Watcher()
+    assert list(spent.run(watcher)) == []
+    assert watcher.samples == []
     assert tree(folder) == before
 
 
