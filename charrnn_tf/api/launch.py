@@ -199,9 +199,7 @@ def _start_tensorflow(
         return ALONE, 0.0
     from ..distributed.cluster import STARTING, bounded, meet
     from ..distributed.strategies import Workers
-    from ..training.replicas import check_share
 
-    check_share(resolved.train.batch_size, cluster.count)
     startup.start(shards, workers=True)
     settings = dataclasses.asdict(resolved.model) | dataclasses.asdict(resolved.train)
     del settings["shards"]  # by the number of cores: the chief's counts

@@ -159,6 +159,7 @@ def complete(train: TrainConfig, characters: int, machine: Machine, replicas: in
 
     A resumed run keeps its saved shards if they divide evenly over the replicas.
     """
+    check_share(train.batch_size, replicas)
     train = _with_budget(train, characters)
     steps_per_epoch = train.steps_per_epoch(characters)
     xla, shards = train.xla, train.shards
@@ -176,6 +177,12 @@ def complete(train: TrainConfig, characters: int, machine: Machine, replicas: in
         xla=xla and train.strategy == "none",
         validate_every=train.validate_every or _validation_interval(train, steps_per_epoch),
     )
+
+
+def check_share(batch_size: int, replicas: int) -> None:
+    """Raise ConfigError if the batch does not split evenly over the replicas."""
+    if batch_size % replicas:
+        raise ConfigError(f"`batch_size` {batch_size} must be a multiple of the number of replicas, {replicas}")
 
 
 def default_shards(batch_size: int, cores: int) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..errors import ConfigError
 from ..network.products import Tensor
 
 # Errors of TensorFlow's operations when a worker is lost
@@ -78,9 +77,3 @@ class Replicas:
 
 
 ALONE = Replicas()
-
-
-def check_share(batch_size: int, replicas: int) -> None:
-    """Raise ConfigError if the batch does not split evenly over the replicas."""
-    if batch_size % replicas:
-        raise ConfigError(f"`batch_size` {batch_size} must be a multiple of the number of replicas, {replicas}")

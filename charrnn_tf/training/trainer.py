@@ -18,14 +18,14 @@ from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
 from ..runs.metrics import METRICS, Row, read_rows
 from ..runs.record import Record
-from ..settings.merge import complete
+from ..settings.merge import check_share, complete
 from ..settings.schema import ModelConfig, TrainConfig
 from ..text.corpus import TextRecord
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
 from ..text.windows import Streams, hold_out
 from .budget import Calendar, Pace
 from .compiled import MOST_SKIPPED, compile_steps
-from .replicas import ALONE, LOST, Plan, Replicas, check_share
+from .replicas import ALONE, LOST, Plan, Replicas
 from .samples import Display, Samples
 from .state import RunState
 

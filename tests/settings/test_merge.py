@@ -452,3 +452,9 @@ def test_a_resumed_run_keeps_its_default_budget():
     train = complete(TrainConfig(batch_size=4), ANNA, LAPTOP)
     assert math.isfinite(train.max_seconds)
     assert resolve_resumed(ask(), MODEL, train, ANNA, LAPTOP).train.max_seconds == train.max_seconds
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused():
+    for batch_size, replicas in ((7, 2), (32, 3)):
+        with pytest.raises(ConfigError, match=f"`batch_size` {batch_size} must be a multiple of .* replicas, {replicas}"):
+            complete(TrainConfig(batch_size=batch_size, max_steps=1), 10_000, Machine(cores=2), replicas)

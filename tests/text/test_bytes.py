@@ -102,7 +102,7 @@ def test_a_single_step_takes_one_byte(run):
     for _ in range(20):
         character, state = sampler.predict(character, state, generator=np.random.default_rng(5))
         assert len(sampler.vocabulary.encode(character)) == 1
-    with pytest.raises(ConfigError, match="of bytes: one byte"):
+    with pytest.raises(ConfigError, match="one byte for a byte model"):
         sampler.predict("é")
 
 
