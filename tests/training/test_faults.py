@@ -382,7 +382,7 @@ def test_a_closed_terminal_stops_and_saves_the_run(text, tmp_path):
     ours, theirs = pty.openpty()
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait",
+        ["env", "--default-signal=HUP", "setsid", "--ctty", "--wait",  # also where the tests run under nohup
          *command("train", text, *SETTINGS, "--save-every", "999999", "--checkpoint-dir", folder)],
         stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT,
     )  # fmt: skip
