@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of `train`, besides settings that a run saves."""
+    """Arguments of `train`, as a user gives them."""
 
     text: tuple[str, ...]
     directory: str
@@ -69,7 +69,8 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
             init_from=initial, started=request.started + waited, text=corpus.text, replicas=replicas,
         )  # fmt: skip
     except TextError as error:
-        shown = ", ".join(map(repr, request.text)) or "the built-in corpus"
+        given = "the built-in corpus" if request.content is None else "the text"
+        shown = ", ".join(map(repr, request.text)) or given
         limit = f" (`limit_chars` {resolved.train.limit_chars})" if resolved.train.limit_chars else ""
         raise TextError(f"{shown}{limit}: {error}") from error
     return trainer, resolved
@@ -112,6 +113,8 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
 def resuming(directory: str, text: TextRecord) -> str:
     """The command that continues a run."""
     paths = [source.path for source in text.sources]
+    if GIVEN in paths:
+        return f"charrnn_tf.train(text=..., resume=True, checkpoint_dir={directory!r})"
     again = "".join(f" {shlex.quote(path)}" for path in paths) if STANDARD_INPUT in paths else ""
     elsewhere = "" if directory == "checkpoints" else f" --checkpoint-dir {shlex.quote(directory)}"
     return f"charrnn-tf train{again} --resume{elsewhere}"

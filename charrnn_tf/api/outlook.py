@@ -1,4 +1,4 @@
-"""How far a run has come, and when it will end."""
+"""Progress of a run, and its expected end."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from ..runs.chart import chart
 from ..runs.find import find, find_record, holds_run, identity, list_checkpoints, without_checkpoints
 from ..runs.metrics import METRICS, Row, read_rows
 from ..text.corpus import check_length, load_corpus
+from ..text.vocabulary import Ids, Vocabulary
 
 if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
@@ -113,10 +114,7 @@ class Run:
         from ..machine.hardware import available_cores
         from ..runs.checkpoint import load_model
 
-        if _is_path(text):
-            ids = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown).ids
-        else:
-            ids = record.vocabulary.encode(str(text), unknown)
+        ids = _encode(text, record.vocabulary, unknown)
         check_length(ids)
         model, record = load_model(path)
         return Evaluator(model, record.model, available_cores()).evaluate(ids, window=window)
@@ -144,10 +142,7 @@ class Run:
         from ..files import write_file
 
         found, record = find_record(checkpoint, self.directory)
-        if _is_path(text):
-            ids = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars).ids
-        else:
-            ids = record.vocabulary.encode(str(text)[:limit_chars], unknown)
+        ids = _encode(text, record.vocabulary, unknown, limit_chars)
         startup.start(1)
         from ..insight.report import report
 
@@ -178,6 +173,12 @@ def open_run(checkpoint_dir: str | Path = "checkpoints") -> Run:
         list_checkpoints(checkpoint_dir)  # raises where there is no such folder
         raise without_checkpoints(checkpoint_dir)
     return Run(checkpoint_dir)
+
+
+def _encode(text: str | Path, vocabulary: Vocabulary, unknown: str, limit_chars: int | None = None) -> Ids:
+    """The ids of a text, or of the text of a file."""
+    names, content = ((text,), None) if _is_path(text) else ((), str(text))
+    return load_corpus(names, content=content, vocabulary=vocabulary, unknown=unknown, limit_chars=limit_chars).ids
 
 
 def _is_path(text: str | Path) -> bool:

@@ -172,7 +172,7 @@ def checkpoint_options(command: Command) -> Command:
 
 
 def unknown_option(group: str) -> Callable[[Command], Command]:
-    """How to treat characters outside the vocabulary."""
+    """The option for characters outside the vocabulary."""
     about = "Characters the model never saw: stop with an error, or skip them."
     return option(group, "--unknown", type=click.Choice(UNKNOWN), default="error", help=about)
 

@@ -1,4 +1,4 @@
-"""Where generated texts go: standard output, or a file that appears when it is complete."""
+"""Output of generated texts: standard output, or a file that appears when it is complete."""
 
 from __future__ import annotations
 

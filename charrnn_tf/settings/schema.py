@@ -47,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a field is checked and documented; kept in the dataclass field's metadata."""
+    """Checks and documentation of a field, kept in the dataclass field's metadata."""
 
     kind: type  # int, float, str, bool, tuple (of texts) or Interval
     help: str = ""  # empty: neither an option nor a setting in a TOML file

@@ -143,6 +143,11 @@ def test_a_text_can_be_a_path_several_or_a_string(tmp_path):
     assert losses(tmp_path / "a") == losses(tmp_path / "c")
 
 
+def test_a_string_that_is_too_short_is_told_as_the_text():
+    with pytest.raises(TextError, match=r"^the text: the text is too short"):
+        cr.train(text=TEXT[:20], display=False, **TINY | {"validation_fraction": 0.0})
+
+
 def test_a_string_must_be_given_again_to_resume():
     quick = TINY | {"validation_fraction": 0.0, "display": False}
     cr.train(text=TEXT, **quick)
