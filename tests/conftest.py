@@ -171,7 +171,8 @@ def instant(monkeypatch):
         return call
 
     monkeypatch.setattr("charrnn_tf.training.trainer.compile_steps", compile_steps)
-    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, pace: 2.5)
+    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, display: 2.5)
+    monkeypatch.setattr("charrnn_tf.training.validation.Validator.seconds", lambda self: 0.0)
 
 
 @pytest.fixture(scope="session")

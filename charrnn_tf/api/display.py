@@ -76,6 +76,10 @@ class TrainDisplay:
         self._line += f"  {chars_per_second:,.0f} char/s  step {step:,}"
         self._epoch, self._done = step / self._trainer.steps_per_epoch, self._outlook.fraction_done
 
+    def activity(self, doing: str) -> None:
+        """Show what goes on in the live display."""
+        self._line = f"{self._line}  {doing}"
+
     def _render(self) -> Group:
         """Bars of the epoch and of the run, the loss line, and the latest sample."""
         bars = Table.grid(padding=(0, 1), expand=True)

@@ -102,7 +102,12 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
     corpus = _read(request, request.text or sources, record.train, record, reading, expected=record.text)
     startup.load()
     resolved = resolve_resumed(
-        asked, record.model, record.train, len(corpus.ids), this_machine(physical_gpus()), replicas=_workers(cluster)
+        asked,
+        record.model,
+        record.train_on(physical_gpus()),
+        len(corpus.ids),
+        this_machine(physical_gpus()),
+        replicas=_workers(cluster),
     )
     _check_resources(resolved, directory, cluster, existing=len(list_checkpoints(directory)))
     replicas, waited = _start_tensorflow(resolved, corpus, path, cluster, reading)

@@ -55,6 +55,11 @@ class NotebookDisplay:
             self._status += f", {duration(left)} left"
         self._update()
 
+    def activity(self, doing: str) -> None:
+        """Show what goes on in the status line."""
+        self._status += f", {doing}"
+        self._update(now=True)
+
     def row(self, row: Row) -> None:
         """Add a row of metrics.csv to the chart."""
         self._rows.append(row)

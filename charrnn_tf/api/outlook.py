@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..runs.metrics import nats
 from ..training.trainer import Trainer
+from .introduction import duration
 
 CALLS_TO_BELIEVE = 3  # compiled calls before the speed is believed: the first is slower
 
@@ -48,10 +49,14 @@ class Outlook:
         return min(ends)
 
     def conclusion(self) -> Iterator[str]:
-        """Lines on why the run ended early, if it did, and its last and best validation losses."""
+        """Lines on why the run ended early, if it did, where its time went, and its last and best validation losses."""
         trainer = self._trainer
         if not trainer.stopped and trainer.out_of_patience:
             yield f"Ended early: {trainer.config.patience} validations in a row without improvement."
+        spent = {part: seconds for part, seconds in trainer.pace.spent.items() if seconds >= 1}
+        if trainer.config.max_seconds is not None and spent:
+            parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in spent.items())
+            yield f"Time: {duration(trainer.seconds)}; {parts}, the rest starting."
         last, best = trainer.last_validation, trainer.directory.best
         if last is not None:
             yield f"Last validation: {nats(last)}."

@@ -36,10 +36,6 @@ class _Strategy(Replicas):
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         return list(tf.distribute.get_replica_context().all_reduce(SUM, list(tensors)))
 
-    def collected(self, slices: tf.IndexedSlices) -> tf.IndexedSlices:
-        gather = tf.distribute.get_replica_context().all_gather
-        return tf.IndexedSlices(gather(slices.values, 0), gather(slices.indices, 0), slices.dense_shape)
-
 
 class Mirrored(_Strategy):
     """One replica on each GPU of this machine, or on each of its logical CPU devices where it has several."""

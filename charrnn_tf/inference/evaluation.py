@@ -1,6 +1,7 @@
 """Scores a text with a model: nats per character, dropout off, from a zero state."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..text.windows import Streams
 
 CHARACTERS_PER_STREAM = 10_000  # lower bound, per parallel stream
 WARM_UP = 2_000  # characters that a stream reads unscored before its own part
+TIMED = 2  # readings of a window that `seconds` times
 
 
 @dataclass(frozen=True)
@@ -110,16 +112,32 @@ class Evaluator:
             for begin in range(0, streams.length, streams.num_steps):
                 if stopped():
                     raise StoppedError
-                count = min(streams.num_steps, streams.length - begin)
-                batch = streams.window(begin, count)
-                weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
-                shards = min(self.shards, len(batch))
-                window_nats, state = self._score(tf.constant(batch), tf.constant(weight), state, shards)
-                nats += float(window_nats)
-                read += batch[:, 1:].size
+                characters, window_nats, state = self._read(streams, scored, begin, state)
+                nats += window_nats
+                read += characters
                 progress("Scoring", read, to_read)
             total += nats
         return Evaluation(total / targets, targets)
+
+    def seconds(self, ids: Ids) -> float:
+        """The time that `evaluate` will take, estimated from its first window; the first reading compiles."""
+        streams, scored = _warm_streams(ids, EVALUATED_STREAMS)
+        times = []
+        for _ in range(1 + TIMED):
+            begin = time.perf_counter()
+            self._read(streams, scored, 0, zero_state(self.config, len(streams.starts)))
+            times.append(time.perf_counter() - begin)
+        return min(times[1:]) * -(-streams.length // streams.num_steps)
+
+    def _read(
+        self, streams: Streams, scored: npt.NDArray[np.int64], begin: int, state: list[State]
+    ) -> tuple[int, float, list[State]]:
+        """Score the window of each stream from `begin` on -> characters read, summed nats, states."""
+        count = min(streams.num_steps, streams.length - begin)
+        batch = streams.window(begin, count)
+        weight = (np.arange(begin, begin + count) >= scored[:, None]).astype(np.float32)
+        nats, state = self._score(tf.constant(batch), tf.constant(weight), state, min(self.shards, len(batch)))
+        return batch[:, 1:].size, float(nats), state
 
     def _score_window(self, window: Tensor, weight: Tensor, state: list[State], shards: int) -> tuple[Tensor, list[State]]:
         """One window of all N streams: ids [N, T + 1], weights of targets [N, T], states -> summed nats, states."""

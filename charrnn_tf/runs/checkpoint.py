@@ -23,6 +23,8 @@ from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
 from .record import CONFIG, INDEX, SUMS, VARIABLES, Record, read_record, to_json
 
+TRIAL = ".trial"  # folder of the checkpoint that `prove` writes
+
 
 def write(
     directory: Path, record: Record, variables: Mapping[str, Any], reached: Callable[[str], None] = lambda point: None
@@ -46,7 +48,7 @@ def write(
         reached("sums")
         for file in partial.iterdir():
             _to_disk(file)
-        _to_disk(partial)
+        _folder_to_disk(partial)
         reached("complete")
         if target.exists():  # the same step again: a resumed run has validated at it
             target.rename(replaced)
@@ -54,7 +56,7 @@ def write(
         partial.rename(target)
         reached("renamed")
         shutil.rmtree(replaced, ignore_errors=True)
-        _to_disk(directory)
+        _folder_to_disk(directory)
         write_index(directory)
         reached("indexed")
     except (OSError, ValueError, tf.errors.OpError, CheckpointError) as error:  # ValueError: text that UTF-8 can't encode
@@ -64,6 +66,21 @@ def write(
             f"can't save {str(target)!r}: {why(error)}. Make room or choose another `checkpoint_dir`."
         ) from error
     return target
+
+
+def prove(directory: Path, record: Record, variables: Mapping[str, Any]) -> None:
+    """Write a whole checkpoint into a folder, read it back, compare, and remove it.
+
+    What a save can fail of comes up before the first step rather than after a minute of training. Raises CheckpointError.
+    """
+    trial = directory / TRIAL
+    try:
+        path = write(trial, record, variables)
+        if to_json(read_record(path)) != to_json(record):
+            raise CheckpointError(f"{str(path)!r} reads differently from what was written. Use another `checkpoint_dir`.")
+        restore(path, variables)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
 
 
 def why(error: Exception) -> str:
@@ -118,6 +135,7 @@ def put_aside(path: Path) -> None:
 
 def clean(directory: Path) -> None:
     """Clean up after a killed run: restore a checkpoint that was being replaced, remove partial ones."""
+    shutil.rmtree(directory / TRIAL, ignore_errors=True)
     for path in directory.glob(".i*_l*.*"):
         name, state = path.name[1:].split(".", 1)
         if not NAME.fullmatch(name) or state not in ("partial", "replaced", "removed"):
@@ -136,12 +154,16 @@ def remove(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _to_disk(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk; Windows can't flush folders and does not need to."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+def _to_disk(file: Path) -> None:
+    """Flush a file to the disk."""
+    descriptor = os.open(file, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _folder_to_disk(folder: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can: Windows and some shared folders can't."""
+    with suppress(OSError):
+        _to_disk(folder)

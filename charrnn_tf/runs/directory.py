@@ -1,5 +1,7 @@
 """A run's folder during training: locks it against a second run, writes metrics.csv, saves and prunes checkpoints."""
 
+import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +23,9 @@ from .find import (
     without_checkpoints,
 )
 from .metrics import METRICS, MetricsFile, Row, read_rows
-from .record import Record, read_record
+from .record import Record, read_record, read_versions, to_json
+
+NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # as some network file systems answer
 
 
 class RunDirectory:
@@ -39,7 +43,7 @@ class RunDirectory:
         self._replaces = False  # whether this run takes the place of another, which stays until this one saves
         self._replaced: list[Path] = []  # the other's checkpoints
         self._keep = keep
-        self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
+        self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
         self._metrics: MetricsFile | None = None
         if resume and not list_checkpoints(self.path):
             raise without_checkpoints(self.path)
@@ -70,7 +74,12 @@ class RunDirectory:
     def _acquire(self) -> None:
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            try:
+                self._lock.acquire()
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                warn(f"the file system of {str(self.path)!r} has no locks: don't start a second run in this folder.")
         self._locked_file = identity(self.path / LOCK)
 
     @contextmanager
@@ -123,6 +132,11 @@ class RunDirectory:
         """Write a row of metrics.csv, while the folder is open."""
         assert self._metrics
         self._metrics.append(row)
+
+    def prove(self, saved: Record, variables: dict[str, Any]) -> None:
+        """Try out a save, unless this version has saved into the folder before."""
+        if not self.records or read_versions(self.latest) != json.loads(to_json(saved))["versions"]:
+            checkpoint.prove(self.path, saved, variables)
 
     def save(self, saved: Record, variables: dict[str, Any]) -> Path:
         """Flush metrics.csv, write a checkpoint, and remove those that are no longer kept.
@@ -184,6 +198,9 @@ class ReadOnlyDirectory(RunDirectory):
     def open(self, step: int) -> Iterator[None]:
         """Do nothing."""
         yield
+
+    def prove(self, saved: Record, variables: dict[str, Any]) -> None:
+        """Do nothing."""
 
     def append(self, row: Row) -> None:
         """Do nothing."""

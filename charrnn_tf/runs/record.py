@@ -48,6 +48,11 @@ class Record:
         """The folder's name."""
         return f"i{self.step}_l{self.model.hidden_size}"
 
+    def train_on(self, gpus: int) -> TrainConfig:
+        """The training settings; shards and XLA are undecided where the run moves between CPU and GPU."""
+        moved = bool(self.in_force.get("gpus", gpus)) != bool(gpus)
+        return dataclasses.replace(self.train, shards=None, xla=None) if moved else self.train
+
 
 def read_record(path: str | Path, check: bool = True) -> Record:
     """Read the record of a checkpoint, after verifying all its files unless `check` is False.
@@ -83,6 +88,11 @@ def read_record(path: str | Path, check: bool = True) -> Record:
         raise
     except (CharRNNError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{where} is not the record of a checkpoint: {error}") from error
+
+
+def read_versions(path: Path) -> dict[str, str]:
+    """The versions of Python and of the packages that wrote a checkpoint."""
+    return dict(json.loads((path / CONFIG).read_text(encoding="utf-8"))["versions"])
 
 
 def _check_values(record: Record) -> None:

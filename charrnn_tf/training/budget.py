@@ -1,6 +1,5 @@
 """Schedules the events of a run by step, and measures its pace to end within `max_seconds`."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,9 +37,8 @@ class Calendar:
         return self.validates and (end or self.every(self.config.validate_every, step))
 
     def row(self, step: int, end: bool) -> bool:
-        """Whether a row of metrics.csv is due. end: the run ends at this step."""
-        logs = self.every(self.config.log_every, step) or self.every(EPOCH, step)
-        return end or logs or self.validation(step, end)
+        """Whether a row of metrics.csv is due besides those of validations. end: the run ends at this step."""
+        return end or self.every(self.config.log_every, step) or self.every(EPOCH, step)
 
     def save(self, step: int, seconds: float) -> bool:
         """Whether a regular save is due. seconds: since the one before."""
@@ -105,29 +103,31 @@ def steps_per_call(config: TrainConfig) -> int:
 class Pace:
     """Measures how long training steps, validations, saves and samples take."""
 
-    def __init__(self, config: TrainConfig, validation_characters: int, shows_samples: bool = False) -> None:
+    def __init__(self, config: TrainConfig, shows_samples: bool = False) -> None:
         self._chars_per_step = config.batch_size * config.num_steps
-        self._validation_steps = validation_characters / self._chars_per_step
         self._most_steps = steps_per_call(config)
         self._step_seconds = 0.0  # in the latest call; 0: none yet
-        self._fastest = [math.inf, math.inf]  # seconds per step of the two fastest calls; others may have stalled
         self._row_steps, self._row_seconds = 0, 0.0
-        self._ending = {"saving": 0.5, "sampling": SAMPLING_SECONDS if shows_samples else 0.0}  # seconds by part
+        self._cost = {"saving": 0.5, "sampling": SAMPLING_SECONDS if shows_samples else 0.0}  # seconds by part
+        self.spent: dict[str, float] = {}  # seconds in all, by part
 
     @property
     def chars_per_second(self) -> float:
         """Speed of the training steps since the last row."""
         return self._row_steps * self._chars_per_step / self._row_seconds if self._row_seconds else 0.0
 
+    def expect(self, part: str, seconds: float) -> None:
+        """Estimate the seconds of a part that has not been measured yet."""
+        self._cost[part] = seconds
+
+    def cost(self, part: str) -> float:
+        """Seconds that a part takes, as last measured."""
+        return self._cost.get(part, 0.0)
+
     @property
     def seconds_to_finish(self) -> float:
-        """Seconds still needed after the last training step: validation, save, sample, exit.
-
-        Before the first validation its time is estimated from the fastest of at least two calls.
-        """
-        known = 0.0 if math.isinf(self._fastest[1]) else self._fastest[0]
-        guess = 2.0 + self._validation_steps * known if self._validation_steps else 0.0
-        return sum(({"validating": guess} | self._ending).values()) + LEAVING_SECONDS
+        """Seconds still needed after the last training step: validation, save, sample, exit."""
+        return sum(self._cost.values()) + LEAVING_SECONDS
 
     def steps(self, seconds_left: float) -> int:
         """Number of steps for the next call: few enough to react to signals and to end in time."""
@@ -142,7 +142,7 @@ class Pace:
         yield
         seconds = time.perf_counter() - begin
         self._step_seconds = seconds / steps
-        self._fastest = sorted([*self._fastest, self._step_seconds])[:2]
+        self._spend("training", seconds)
         self._row_steps += steps
         self._row_seconds += seconds
 
@@ -151,7 +151,11 @@ class Pace:
         """Time a part that also ends a run: "validating", "saving", or "sampling" (all samples of a step)."""
         begin = time.perf_counter()
         yield
-        self._ending[part] = time.perf_counter() - begin
+        self._cost[part] = time.perf_counter() - begin
+        self._spend(part, self._cost[part])
+
+    def _spend(self, part: str, seconds: float) -> None:
+        self.spent[part] = self.spent.get(part, 0.0) + seconds
 
     def new_row(self) -> None:
         """Restart the measurement of `chars_per_second`."""

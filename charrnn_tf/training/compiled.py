@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ..errors import DivergedError
 from ..network.cells import State
 from ..network.model import shard
 from ..network.products import Tensor
@@ -71,6 +72,16 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
         compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
 
     return call
+
+
+def check_losses(run: RunState, last_saved: str) -> None:
+    """Raise DivergedError where many steps in a row were skipped. last_saved: a sentence on the last checkpoint."""
+    if int(run.skipped_in_a_row) >= MOST_SKIPPED:
+        raise DivergedError(
+            f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {int(run.step):,}, at a "
+            f"learning rate of {float(run.optimizer.learning_rate):g}. {last_saved}Start again with a lower "
+            "`learning_rate`, or with `clip_norm`."
+        )
 
 
 def _count(run: RunState, loss: Tensor, made: Tensor, norm: Tensor) -> None:

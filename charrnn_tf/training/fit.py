@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..machine.hardware import gpus
 from ..runs.find import list_checkpoints
 from ..runs.record import CONFIG, Record, read_record
-from ..settings.merge import Asked, check_share
-from ..settings.merge import check_resumed as check_settings
+from ..settings.merge import Asked, check_resumed, check_share
 from ..settings.presets import DEFAULT
 from ..settings.schema import ModelConfig, TrainConfig
 from ..text.corpus import Source, TextRecord
@@ -102,26 +102,31 @@ def check_initial(init_from: str | Path, model_config: ModelConfig, vocabulary: 
         raise ConfigError(f"the vocabulary contradicts `init_from`: {_differ(record.vocabulary, vocabulary, init_from)}")
 
 
-def check_resumed(
+def resumed(
     record: Record,
     model_config: ModelConfig,
     train_config: TrainConfig,
     vocabulary: Vocabulary,
     text: TextRecord,
     directory: str | Path,
-) -> None:
-    """Raise ConfigError unless a run continues with the vocabulary, the settings and the text that it was begun with."""
+) -> TrainConfig:
+    """The settings of a run that continues, with the saved shards and XLA.
+
+    Raises ConfigError unless it continues with the vocabulary, the settings and the text that it was begun with.
+    """
     if record.vocabulary != vocabulary:
         raise ConfigError(f"the vocabulary can't change on `resume`: {_differ(record.vocabulary, vocabulary, directory)}")
     given = dataclasses.asdict(model_config) | dataclasses.asdict(train_config)
     given = {name: value for name, value in given.items() if value is not None and name not in ("shards", "xla")}
-    check_settings(Asked(DEFAULT, given, train_config), record.model, record.train, repr(str(directory)))
+    check_resumed(Asked(DEFAULT, given, train_config), record.model, record.train, repr(str(directory)))
     same_kind = [source.path for source in record.text.sources] == [source.path for source in text.sources]
     if record.text.characters != text.characters or (same_kind and record.text.sha256 != text.sha256):
         raise ConfigError(
             f"the text can't change on `resume`: the run in {str(directory)!r} was trained on {record.text.characters:,} "
             f"characters, and these are {'other' if record.text.characters == text.characters else f'{text.characters:,}'}"
         )
+    kept = record.train_on(gpus())
+    return dataclasses.replace(train_config, shards=kept.shards, xla=kept.xla)
 
 
 def _differ(theirs: Vocabulary, ours: Vocabulary, where: str | Path) -> str:

@@ -10,13 +10,10 @@ from ..settings.schema import TrainConfig
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras's Adam, with dense updates fused into `ResourceApplyAdam`."""
+    """Keras's Adam, with each update fused into `ResourceApplyAdam`."""
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         """Update one variable."""
-        if isinstance(gradient, tf.IndexedSlices):
-            super().update_step(gradient, variable, learning_rate)
-            return
         place = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(

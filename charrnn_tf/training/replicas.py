@@ -26,6 +26,7 @@ class Plan:
     stop: bool = False  # save and return
     end: bool = False  # the budget is used up, or patience has run out
     save: bool = False
+    skip: bool = False  # a validation that is due: there is not enough time left for it
     improved: bool = False  # the latest validation loss is the lowest
     loss: float = 0.0  # of a validation, nats per character
     steps: int = 0  # of the next compiled call
@@ -63,10 +64,6 @@ class Replicas:
     def summed(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Sums of float tensors over all replicas; called inside `run`."""
         return list(tensors)
-
-    def collected(self, slices: tf.IndexedSlices) -> tf.IndexedSlices:
-        """The slices of all replicas, concatenated; called inside `run`."""
-        return slices
 
     def agree(self, plan: Plan) -> Plan:
         """The chief's plan, with `stop` set if any process set it; equal in all processes."""

@@ -48,7 +48,7 @@ class Rows(Iterator[Row]):
             except BaseException:
                 self._end()
                 if self._interrupted:
-                    raise KeyboardInterrupt(f"stopped; the run in {str(self._folder)!r} is saved") from None
+                    raise KeyboardInterrupt(f"stopped; all steps of the run in {str(self._folder)!r} are saved") from None
                 raise
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """The display of a run, and the samples shown on it during training."""
 
 import functools
-from collections.abc import Iterator
 from typing import Protocol
 
 import keras
@@ -17,6 +16,9 @@ class Display(Protocol):
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Show the state after a compiled call: steps done, mean loss since the last row (None: every step was skipped)."""
 
+    def activity(self, doing: str) -> None:
+        """Show that the run does something else than training for a while."""
+
     def sample(self, step: int, text: str) -> None:
         """Show a text generated with the weights of this step."""
 
@@ -28,12 +30,13 @@ class Samples:
         self._config = config
         self._sampler = functools.cache(lambda: Sampler(model_config, vocabulary))  # built for the first sample
 
-    def write(self, model: keras.Model, step: int) -> Iterator[str]:
-        """Generate the texts of a step: the same seed, step and weights give the same texts."""
+    def show(self, model: keras.Model, step: int, display: Display) -> None:
+        """Show the texts of a step: the same seed, step and weights give the same texts."""
         config, sampler = self._config, self._sampler()
         sampler.model.set_weights(model.get_weights())
         for prime in config.sample_prime:
-            yield sampler.sample(
+            text = sampler.sample(
                 prime, config.sample_length, top_n=config.sample_top_n, temperature=config.sample_temperature,
                 seed=(config.seed + step) % 2**63, unknown="skip",
             )  # fmt: skip
+            display.sample(step, text)

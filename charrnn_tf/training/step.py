@@ -10,7 +10,6 @@ from ..network.model import character_losses, recurrent_layers, shard
 from ..network.products import Tensor
 from ..settings.schema import TrainConfig
 from .randomness import drop_outputs, drop_weights
-from .replicas import Replicas
 from .state import RunState
 
 
@@ -31,7 +30,8 @@ def train_step(
         loss, after = window_loss(model, config, dropout, run.step, window, state, run.engine, numbers)
         loss /= replicas.count
     variables = [variable.value for variable in model.trainable_variables]
-    loss, gradients = _sum_over_replicas(replicas, loss, tape.gradient(loss, variables))
+    own = map(_dense, tape.gradient(loss, variables), variables)
+    loss, *gradients = replicas.summed([loss, *own])
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(loss) & tf.math.is_finite(norm * optimizer.learning_rate)
     if config.clip_norm:
@@ -80,9 +80,8 @@ def window_loss(
     return tf.add_n(losses) / len(numbers), joined
 
 
-def _sum_over_replicas(replicas: Replicas, loss: Tensor, gradients: list[Any]) -> tuple[Tensor, list[Any]]:
-    """Loss and gradients of the whole batch; an embedding's gradient stays IndexedSlices."""
-    dense = [gradient for gradient in gradients if not isinstance(gradient, tf.IndexedSlices)]
-    loss, *dense = replicas.summed([loss, *dense])
-    left = iter(dense)
-    return loss, [replicas.collected(each) if isinstance(each, tf.IndexedSlices) else next(left) for each in gradients]
+def _dense(gradient: Any, variable: Tensor) -> Tensor:
+    """A gradient as one tensor: that of an embedding comes as a row for each character read, and repeated ones add up."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return gradient

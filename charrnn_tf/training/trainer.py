@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..errors import CharRNNError, DivergedError, PeerError, warn
-from ..inference.evaluation import Evaluator, StoppedError
+from ..errors import CharRNNError, PeerError, warn
+from ..inference.evaluation import Evaluator
 from ..machine.hardware import gpus, this_machine
 from ..machine.startup import in_force
 from ..runs import checkpoint
@@ -27,11 +27,12 @@ from ..text.vocabulary import Ids, Vocabulary
 from ..text.windows import Streams, hold_out
 from . import fit
 from .budget import Calendar, Clock, Pace
-from .compiled import MOST_SKIPPED, TrainSteps, compile_steps
+from .compiled import TrainSteps, check_losses, compile_steps
 from .replicas import ALONE, LOST, Plan, Replicas
 from .rows import Rows, release
 from .samples import Display, Samples
 from .state import RunState
+from .validation import UNLIKE, Validator
 
 
 class Trainer:
@@ -72,14 +73,13 @@ class Trainer:
         ids, train_config = fit.checked(ids, vocabulary, model_config, train_config)
         if init_from and not resume:
             fit.check_initial(init_from, model_config, vocabulary)
-        self.clock = Clock(started)
-        self.model_config = model_config
-        self.vocabulary = vocabulary
+        self.clock, self.pace = Clock(started), Pace(train_config)
+        self.model_config, self.vocabulary = model_config, vocabulary
         self.text = text or fit.record_of(ids)
         self.init_from = str(init_from) if init_from else None
-        training, self._validation = hold_out(ids, train_config.training_characters(len(ids)))
-        self.held_out = len(ids) - len(training)  # characters that are not trained on
-        self.validation_characters = len(self._validation)  # that each validation reads
+        training, validation = hold_out(ids, train_config.training_characters(len(ids)))
+        self.held_out = len(ids) - len(training)  # characters
+        self.validation_characters = len(validation)  # that each validation reads
         self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch  # windows in one pass over the training part
         self.replicas = replicas
@@ -87,8 +87,7 @@ class Trainer:
         before = self.directory.latest if resume else None
         record = self.directory.records[before] if before else None
         if record:
-            fit.check_resumed(record, model_config, train_config, vocabulary, self.text, directory)
-            train_config = dataclasses.replace(train_config, shards=record.train.shards, xla=record.train.xla)
+            train_config = fit.resumed(record, model_config, train_config, vocabulary, self.text, directory)
         config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
         self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
@@ -101,7 +100,8 @@ class Trainer:
         self._stop = False
         self.stopped = False  # whether the run ended because this process or another worker was asked to stop
         self._samples = Samples(model_config, self.config, vocabulary)
-        self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
+        evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
+        self._validator = Validator(evaluator, training, validation)
 
     def _open_directory(self, path: str | Path, keep: int, resume: bool, overwrite: bool) -> RunDirectory:
         """The run's folder; a problem in any process ends all."""
@@ -110,8 +110,7 @@ class Trainer:
             directory = RunDirectory(path, keep, resume, overwrite) if chief else ReadOnlyDirectory(path, resume)
         except CharRNNError as error:
             problem = error
-        failed = self.replicas.agree(Plan(stop=problem is not None)).stop
-        if failed:
+        if self.replicas.agree(Plan(stop=problem is not None)).stop:
             other = "another worker" if chief else "the chief"
             raise problem or PeerError(f"{other} could not start; its own error says why")
         return directory
@@ -140,7 +139,8 @@ class Trainer:
     @property
     def out_of_patience(self) -> bool:
         """Whether none of the latest `patience` validations improved on the best."""
-        return self.calendar.patience_used(self.step, self.directory.best.step if self.directory.best else None)
+        used = self.calendar.patience_used(self.step, self.directory.best.step if self.directory.best else None)
+        return used and self._validator.stops(self.directory.rows, self.config.patience)
 
     @property
     def ended_early(self) -> bool:
@@ -178,11 +178,9 @@ class Trainer:
         except LOST as error:
             if self.replicas.count == self.replicas.here:
                 raise
-            saves = self.replicas.is_chief and self.directory.records
-            saved = f"The last checkpoint is {self.directory.latest.name}. " if saves else ""
             raise PeerError(
-                f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
-                "again with `resume`."
+                f"another worker has ended or can't be reached any more, at step {self.step:,}. {self._last_saved}Start all "
+                "workers again with `resume`."
             ) from error
         finally:
             self._stop = False  # the next `run` goes on
@@ -190,28 +188,32 @@ class Trainer:
     def _run(self, display: Display | None) -> Generator[Row]:
         """Alternate between what is due at a step (validation, row, save, samples, end) and steps up to the next event."""
         calendar, config = self.calendar, self.config
-        pace = Pace(config, self.validation_characters, shows_samples=display is not None)
+        pace = self.pace = Pace(config, shows_samples=display is not None)
         begun = self._saved = self.step
         saved_at = time.monotonic()  # of the latest regular save
-        ended = bool(begun) and (self._budget_used(pace) or self.ended_early)
+        ended = bool(begun) and (self._budget_used() or self.ended_early)
         self.stopped = self.replicas.agree(Plan(stop=self._stop and not begun)).stop
         if self.stopped:
             return
         with self.directory.open(begun):
+            if not ended:
+                self._prepare()
             while True:
-                plan = self._agree(end=ended, save=calendar.save(self.step, time.monotonic() - saved_at))
+                hurry = self._seconds_left() < pace.cost("validating")
+                plan = self._agree(end=ended, save=calendar.save(self.step, time.monotonic() - saved_at), skip=hurry)
+                validates = calendar.validation(self.step, plan.end) and (plan.end or not plan.skip)
                 row = loss = None
-                if not plan.stop and self._row_due(plan.end):
-                    if calendar.validation(self.step, plan.end):
-                        loss = self._validate(pace)
+                if not plan.stop and int(self.state.loss_steps) and (validates or calendar.row(self.step, plan.end)):
+                    if validates:
+                        loss = self._validate(display)
                         plan.stop = loss is None  # a stop came during validation: the resumed run repeats it
                     if not plan.stop:
-                        row = self._close_row(loss, pace)
+                        row = self._close_row(loss)
                         self.directory.append(row)
                         with self._saving_if_left(loss):
                             yield row
-                        improved, out_of_patience = self._judge(loss)
-                        plan = self._agree(end=plan.end or out_of_patience, save=plan.save, improved=improved)
+                        improved, over = self._judge(loss)
+                        plan = self._agree(end=plan.end or over, save=plan.save, improved=improved)
                 regular = self.step > self._saved and (plan.stop or plan.save)
                 if regular or plan.improved or (plan.end and row):
                     only_while_best = not (regular or plan.end or self.step == self._saved)
@@ -220,22 +222,27 @@ class Trainer:
                     saved_at = time.monotonic() if regular else saved_at
                 if display and not plan.stop and self._sample_due(plan.end, begun):
                     with pace.ending("sampling"):
-                        for text in self._samples.write(self.model, self.step):
-                            display.sample(self.step, text)
+                        self._samples.show(self.model, self.step, display)
                 if plan.end or plan.stop:
                     self.stopped = self._agree().stop
                     return
-                train_steps, left = self._train_steps, self._seconds_left(pace)
+                train_steps, left = self._train_steps, self._seconds_left()
                 used = 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
                 plan = self._agree(steps=min(pace.steps(left), calendar.steps_to_event(self.step)), time_fraction=used)
                 if not plan.stop:
                     windows = self.streams.read(self.step, plan.steps, self.replicas.rows(config.batch_size))
                     with pace.training(plan.steps):
                         train_steps(windows, plan.time_fraction)
-                        ended = self._budget_used(pace)
-                    self._check_losses()
+                        ended = self._budget_used()
+                    check_losses(self.state, self._last_saved)
                     if display:
                         display.progress(self.step, self.state.mean_loss(), pace.chars_per_second)
+
+    @property
+    def _last_saved(self) -> str:
+        """A sentence for errors."""
+        saves = self.replicas.is_chief and self.directory.records
+        return f"The last checkpoint is {self.directory.latest.name}. " if saves else ""
 
     @cached_property
     def _train_steps(self) -> TrainSteps:
@@ -255,55 +262,51 @@ class Trainer:
         """The plan of all workers, given this one's."""
         return self.replicas.agree(Plan(stop=self._stop, **own))
 
-    def _row_due(self, end: bool) -> bool:
-        """Whether a row is due at this step and not written yet."""
-        return int(self.state.loss_steps) > 0 and self.calendar.row(self.step, end)
+    def _prepare(self) -> None:
+        """Try out what the end of the run needs, so that it neither fails then nor takes longer than is left."""
+        with self.pace.ending("saving"):
+            self.directory.prove(self._record(None, only_while_best=False), self.state.variables())
+        if self.config.max_seconds is not None and self.calendar.validates and self.replicas.is_chief:
+            self.pace.expect("validating", self._validator.seconds())
 
     def _sample_due(self, end: bool, begun: int) -> bool:
         """Whether samples are due: at their interval and at the end, unless the run was finished before it was resumed."""
-        return self.step > begun if end else self.step > 0 and self.calendar.every(self.config.sample_every, self.step)
+        every, in_time = self.config.sample_every, self._seconds_left() >= self.pace.cost("sampling")
+        return self.step > begun if end else self.step > 0 and self.calendar.every(every, self.step) and in_time
 
-    def _seconds_left(self, pace: Pace) -> float:
+    def _seconds_left(self) -> float:
         """Time left for training steps within `max_seconds`."""
         if self.config.max_seconds is None:
             return math.inf
-        return self.config.max_seconds - pace.seconds_to_finish - self.seconds
+        return self.config.max_seconds - self.pace.seconds_to_finish - self.seconds
 
-    def _budget_used(self, pace: Pace) -> bool:
-        return self._seconds_left(pace) <= 0 or self.calendar.steps_done(self.step)
+    def _budget_used(self) -> bool:
+        return self._seconds_left() <= 0 or self.calendar.steps_done(self.step)
 
-    def _check_losses(self) -> None:
-        """Raise DivergedError where many steps in a row were skipped."""
-        if int(self.state.skipped_in_a_row) >= MOST_SKIPPED:
-            good = f"The checkpoints up to {self.directory.latest.name} are good. " if self.directory.records else ""
-            raise DivergedError(
-                f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {self.step:,}, at a "
-                f"learning rate of {float(self.state.optimizer.learning_rate):g}. {good}Start again with a lower "
-                "`learning_rate`, or with `clip_norm`."
-            )
-
-    def _validate(self, pace: Pace) -> float | None:
+    def _validate(self, display: Display | None) -> float | None:
         """The validation loss, computed by the chief, nats per character; None where a stop was requested meanwhile."""
         plan = Plan()
+        if display:
+            display.activity("validating")
         if self.replicas.is_chief:
-            try:
-                with pace.ending("validating"):
-                    plan.loss = self._evaluator.evaluate(self._validation, stopped=lambda: self._stop).nats_per_character
-            except StoppedError:
-                plan.stop = True
+            with self.pace.ending("validating"):
+                loss = self._validator.loss(stopped=lambda: self._stop)
+            plan = Plan(stop=loss is None, loss=loss or 0.0)
         plan = self.replicas.agree(plan)
         return None if plan.stop else plan.loss
 
     def _judge(self, loss: float | None) -> tuple[bool, bool]:
-        """Whether a validation loss is the best so far, and whether it is the last that patience allows."""
+        """Whether a validation loss is the best so far, and whether it is the last: by patience, or by the time left."""
         if loss is None:
             return False, False
         self.last_validation = loss
         best = self.directory.best
         improved = best is None or best.validation_loss is None or loss < best.validation_loss
-        return improved, not improved and self.out_of_patience
+        if loss > (self._train_loss or math.inf) and self._validator.unlike:
+            warn(UNLIKE)
+        return improved, (not improved and self.out_of_patience) or self._seconds_left() <= 0
 
-    def _close_row(self, validation_loss: float | None, pace: Pace) -> Row:
+    def _close_row(self, validation_loss: float | None) -> Row:
         """The row of this step; resets the mean of the losses."""
         self._train_loss = self.state.mean_loss()
         if skipped := int(self.state.skipped):
@@ -316,9 +319,9 @@ class Trainer:
             train_loss=self._train_loss,
             validation_loss=validation_loss,
             learning_rate=float(self.state.optimizer.learning_rate),
-            chars_per_second=round(pace.chars_per_second, 1),
+            chars_per_second=round(self.pace.chars_per_second, 1),
         )
-        pace.new_row()
+        self.pace.new_row()
         return row
 
     def _save(self, validation_loss: float | None, only_while_best: bool) -> None:
@@ -327,7 +330,10 @@ class Trainer:
             self.replicas.complete(part)
         if not self.replicas.is_chief:
             return
-        record = Record(
+        self.directory.save(self._record(validation_loss, only_while_best), self.state.variables())
+
+    def _record(self, validation_loss: float | None, only_while_best: bool) -> Record:
+        return Record(
             model=self.model_config,
             train=self.config,
             vocabulary=self.vocabulary,
@@ -341,4 +347,3 @@ class Trainer:
             init_from=self.init_from,
             in_force=in_force(),
         )
-        self.directory.save(record, self.state.variables())

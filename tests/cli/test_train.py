@@ -75,7 +75,7 @@ def test_train_shows_samples(empty):
 @pytest.mark.usefixtures("instant")
 def test_train_ends_with_a_sample_and_the_last_and_best_validation(empty, monkeypatch):
     losses = iter([2.0, 1.5, 3.0])
-    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, pace: next(losses))
+    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, display: next(losses))
     result = call("train", "text.txt", *TINY, "--max-steps", 6, "--validate-every", 2)
     assert re.search(
         r"--- sample at step 6 ---\nThe (?:.|\n){200}\n---\n"
@@ -87,7 +87,7 @@ def test_train_ends_with_a_sample_and_the_last_and_best_validation(empty, monkey
 
 @pytest.mark.usefixtures("instant")
 def test_train_says_that_it_ended_early(empty, monkeypatch):
-    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, pace: float(self.step))
+    monkeypatch.setattr("charrnn_tf.training.trainer.Trainer._validate", lambda self, display: float(self.step))
     result = call("train", "text.txt", *TINY, "--max-steps", 60, "--validate-every", 2, "--patience", 3)
     assert result.stdout == "checkpoints/i8_l8\n"
     assert "Ended early: 3 validations in a row without improvement.\n" in result.stderr

@@ -250,3 +250,12 @@ def test_as_dict_is_the_object_that_json_prints():
     values = Evaluation(nats_per_character=1.5, characters=199).as_dict()
     assert list(values) == ["nats_per_character", "bits_per_character", "perplexity", "characters"]
     assert list(values.values()) == [1.5, pytest.approx(1.5 / math.log(2)), pytest.approx(math.exp(1.5)), 199]
+
+
+def test_the_time_of_an_evaluation_is_that_of_its_windows(made, monkeypatch):
+    model, record = load_model(made)
+    evaluator = Evaluator(model, record.model)
+    ids = np.zeros(2_501, np.uint8)  # one stream, in windows of EVALUATED_STEPS
+    now = iter([0.0, 9.0, 10.0, 12.0, 20.0, 21.0])  # the first window compiles
+    monkeypatch.setattr("charrnn_tf.inference.evaluation.time.perf_counter", lambda: next(now))
+    assert evaluator.seconds(ids) == 1.0 * -(-2_500 // evaluation.EVALUATED_STEPS)

@@ -1,9 +1,12 @@
 """The folder of a run: the checkpoints that it keeps, its metrics.csv, its lock."""
 
 import dataclasses
+import errno
 import math
+import os
 import re
 import shutil
+import stat
 
 import pytest
 import tensorflow as tf
@@ -25,10 +28,16 @@ def opened(path, keep=2, **how):
 
 
 @pytest.fixture(scope="module")
-def save(made):
-    """A function that saves a checkpoint of a step into a run's folder."""
+def saved_record(made):
+    """A checkpoint's record, and variables that fit it."""
     saved = read_record(made)
-    variables = RunState(saved.model, saved.train).variables()
+    return saved, RunState(saved.model, saved.train).variables()
+
+
+@pytest.fixture(scope="module")
+def save(saved_record):
+    """A function that saves a checkpoint of a step into a run's folder."""
+    saved, variables = saved_record
 
     def write(run, step, loss=None, only_while_best=False):
         record = dataclasses.replace(saved, step=step, validation_loss=loss, only_while_best=only_while_best)
@@ -270,3 +279,80 @@ def test_rows_are_on_the_disk_before_their_checkpoint(tmp_path, save, monkeypatc
         save(run, 1)
     save(run, 2)  # outside a run's rows there is nothing to wait for
     assert order == ["rows", "checkpoint", "checkpoint"]
+
+
+# A save is proved before it is needed
+
+
+def test_a_save_that_would_fail_fails_before_it_is_needed_and_leaves_nothing(tmp_path, save, saved_record, monkeypatch):
+    record, variables = saved_record
+    run = opened(tmp_path / "run")
+    run.prove(record, variables)
+    assert names(tmp_path / "run") == []
+    monkeypatch.setattr(checkpoint, "to_json", full)
+    with pytest.raises(CheckpointError, match="no space left"):
+        run.prove(record, variables)
+    assert names(tmp_path / "run") == []
+
+
+def test_a_save_that_reads_back_as_something_else_fails(tmp_path, saved_record, monkeypatch):
+    record, variables = saved_record
+    run = opened(tmp_path / "run")
+    changed = dataclasses.replace(record, step=record.step + 1)
+    monkeypatch.setattr(checkpoint, "read_record", lambda path: changed)
+    with pytest.raises(CheckpointError, match="reads differently from what was written"):
+        run.prove(record, variables)
+
+
+def test_a_save_that_lacks_a_variable_fails(tmp_path, saved_record, monkeypatch):
+    record, variables = saved_record
+    run = opened(tmp_path / "run")
+    less = {group: dict(list(named.items())[1:]) for group, named in variables.items()}
+    written = checkpoint.write
+    monkeypatch.setattr(checkpoint, "write", lambda directory, record, variables: written(directory, record, less))
+    with pytest.raises(CheckpointError, match="does not fit its own record"):
+        run.prove(record, variables)
+
+
+def test_a_save_is_proved_again_only_after_a_change_of_versions(tmp_path, save, saved_record, monkeypatch):
+    record, variables = saved_record
+    run = opened(tmp_path)
+    save(run, 1)
+    proved = []
+    monkeypatch.setattr(checkpoint, "prove", lambda *arguments: proved.append(arguments))
+    run.prove(record, variables)
+    assert proved == []
+    monkeypatch.setattr("charrnn_tf.runs.directory.read_versions", lambda path: {"tensorflow": "2.21.0"})
+    run.prove(record, variables)
+    assert len(proved) == 1
+
+
+# File systems that refuse what others allow
+
+
+@pytest.mark.parametrize("code", ["EINVAL", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES"])
+def test_a_folder_that_can_t_be_flushed_is_written_all_the_same(tmp_path, save, monkeypatch, code):
+    fsync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    run = opened(tmp_path)
+    save(run, 1)
+    assert steps(run) == [1]
+
+
+@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL"])
+def test_a_folder_without_locks_is_used_with_a_warning(tmp_path, save, monkeypatch, caplog, code):
+    def refuse(descriptor, operation):
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    run = opened(tmp_path)
+    with run.open(0):
+        save(run, 1)
+    assert steps(run) == [1]
+    assert f"the file system of '{tmp_path}' has no locks: don't start a second run in this folder." in caplog.text

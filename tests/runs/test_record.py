@@ -221,3 +221,12 @@ def test_a_path_that_is_not_a_checkpoint_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "file", tmp_path / "nothing"):
         with pytest.raises(CheckpointError, match=re.escape(f"{str(path)!r} is not a checkpoint")):
             read_record(path)
+
+
+@pytest.mark.parametrize(("then", "now", "kept"), [(0, 0, True), (2, 1, True), (1, 0, False), (0, 1, False)])
+def test_shards_are_decided_again_where_a_run_moves_between_cpu_and_gpu(made, then, now, kept):
+    saved = read_record(made)
+    saved = dataclasses.replace(saved, in_force={"gpus": then}, train=dataclasses.replace(saved.train, shards=2, xla=True))
+    train = saved.train_on(now)
+    assert (train.shards, train.xla) == ((2, True) if kept else (None, None))
+    assert dataclasses.replace(train, shards=2, xla=True) == saved.train

@@ -21,7 +21,7 @@ def steps(due):
 def test_events_come_at_their_intervals_and_at_the_end():
     busy = calendar(sample_every=3)
     assert steps(lambda step: busy.validation(step, step == 20)) == [6, 12, 18, 20]
-    assert steps(lambda step: busy.row(step, step == 20)) == [5, 6, 7, 10, 12, 14, 15, 18, 20]
+    assert steps(lambda step: busy.row(step, step == 20)) == [5, 7, 10, 14, 15, 20]
     assert steps(lambda step: busy.save(step, 1e9)) == [4, 8, 12, 16, 20]
     assert steps(lambda step: busy.every("epoch", step)) == [7, 14]
     assert steps(lambda step: busy.every(None, step)) == []
@@ -96,22 +96,19 @@ def clock(monkeypatch):
     return now
 
 
-@pytest.mark.parametrize("stalled", [0, 1, 4])
-def test_a_stalled_call_does_not_lengthen_the_estimate_of_a_validation(clock, stalled):
-    """A machine that stalls once must not end a run long before its time; the validation takes 100 steps' time."""
-    pace = Pace(TrainConfig(batch_size=2, num_steps=4), validation_characters=800)
-    for call in range(6):
-        with pace.training(1):
-            clock[0] += 3.0 if call == stalled else 0.1
-        assert pace.seconds_to_finish < 15
-    assert pace.seconds_to_finish == pytest.approx(2 + 100 * 0.1 + 0.5 + 0.5)
-    with pace.ending("validating"):
-        clock[0] += 7.0
-    assert pace.seconds_to_finish == pytest.approx(7 + 0.5 + 0.5)
+def test_the_end_of_a_run_takes_a_validation_a_save_and_a_sample(clock):
+    pace = Pace(TrainConfig(batch_size=2, num_steps=4), shows_samples=True)
+    pace.expect("validating", 9.0)
+    assert pace.seconds_to_finish == pytest.approx(9 + 0.5 + 1.5 + 0.5)
+    for part, seconds in (("validating", 7.0), ("saving", 2.0), ("sampling", 3.0), ("validating", 8.0)):
+        with pace.ending(part):
+            clock[0] += seconds
+    assert pace.seconds_to_finish == pytest.approx(8 + 2 + 3 + 0.5)
+    assert pace.spent == {"validating": 15.0, "saving": 2.0, "sampling": 3.0}
 
 
 def test_a_call_is_short_enough_for_signals_and_for_the_time_left(clock):
-    pace = Pace(TrainConfig(batch_size=2, num_steps=4), validation_characters=0)
+    pace = Pace(TrainConfig(batch_size=2, num_steps=4))
     assert pace.steps(math.inf) == 1  # the first, so that the speed is known
     with pace.training(1):
         clock[0] += 0.01
@@ -129,7 +126,7 @@ def test_the_windows_of_a_call_fit_in_64_mib(batch_size, num_steps, most):
 
 
 def test_speed_is_measured_from_row_to_row(clock):
-    pace = Pace(TrainConfig(batch_size=2, num_steps=4), validation_characters=0)
+    pace = Pace(TrainConfig(batch_size=2, num_steps=4))
     assert pace.chars_per_second == 0
     for steps, seconds in ((1, 0.5), (3, 0.5)):
         with pace.training(steps):

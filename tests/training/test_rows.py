@@ -105,9 +105,17 @@ def test_rows_that_nobody_holds_any_more_save(tmp_path):
 @pytest.mark.usefixtures("instant")
 def test_an_interrupt_while_training_saves_and_is_raised(tmp_path):
     run = trainer(tmp_path, **LONG | {"log_every": 1_000_000})
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt, match=r"stopped; the run in '.*' is saved"):
+
+    def interrupt():
+        while not run.step:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped; all steps of the run in '.*' are saved"):
         list(run.run())
+    thread.join()
     assert run.stopped
     assert saved(tmp_path) == [f"i{run.step}_l8"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

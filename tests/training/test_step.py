@@ -102,9 +102,10 @@ def test_another_seed_is_another_run():
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.05, 1000.0])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_an_sgd_update_is_the_clipped_gradient(cell, clip_norm):
-    model = model_config(cell=cell)
+@pytest.mark.parametrize(("cell", "embedding_size"), [("lstm", 0), ("gru", 0), ("gru", 5)])
+def test_an_sgd_update_is_the_clipped_gradient(cell, embedding_size, clip_norm):
+    """Also that of an embedding, where a character that is read twice has one gradient."""
+    model = model_config(cell=cell, embedding_size=embedding_size)
     config = train_config(optimizer="sgd", learning_rate=0.5, clip_norm=clip_norm)
     window = random_windows(config, 1)
     untrained = RunState(model, config).model
@@ -122,15 +123,14 @@ def test_an_sgd_update_is_the_clipped_gradient(cell, clip_norm):
 
 @pytest.mark.parametrize("embedding_size", [0, 5])
 def test_adam_updates_are_those_of_keras_fit(embedding_size):
-    """Also those of an embedding, whose gradient Keras's Adam squares row by row."""
+    """Of an embedding, too: as a product with one-hot rows, since Keras's Adam squares an embedding's rows one by one."""
     model = model_config(cell="gru", embedding_size=embedding_size)
     config = train_config(learning_rate=0.01, clip_norm=0.0)
     windows = random_windows(config, 8)
     ids = keras.Input(batch_shape=(config.batch_size, config.num_steps), dtype="int32")
+    inputs = keras.ops.one_hot(ids, model.vocab_size)
     if embedding_size:
-        inputs = keras.layers.Embedding(model.vocab_size, embedding_size)(ids)
-    else:
-        inputs = keras.ops.one_hot(ids, model.vocab_size)
+        inputs = keras.layers.Dense(embedding_size, use_bias=False)(inputs)
     outputs = keras.layers.GRU(model.hidden_size, return_sequences=True, stateful=True)(inputs)
     peer = keras.Model(ids, keras.layers.Dense(model.vocab_size)(outputs))
     peer.set_weights(RunState(model, config).model.get_weights())

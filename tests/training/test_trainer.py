@@ -108,7 +108,7 @@ def validations(monkeypatch, instant):
 
     def set_losses(*losses):
         left = iter(losses)
-        monkeypatch.setattr(Trainer, "_validate", lambda self, pace: next(left))
+        monkeypatch.setattr(Trainer, "_validate", lambda self, display: next(left))
 
     return set_losses
 
@@ -264,12 +264,14 @@ def test_a_run_ends_with_validation_row_and_checkpoint_in_this_order(tmp_path, m
         append(self, row)
 
     def logged_write(directory, record, variables):
+        if directory.name == checkpoint.TRIAL:
+            return write(directory, record, variables)
         on_disk = [row.step for row in read_rows(directory / "metrics.csv")]
         assert on_disk == [step for step in ROWS if step <= record.step]
         events.append(f"checkpoint {record.step}")
         return write(directory, record, variables)
 
-    monkeypatch.setattr(Trainer, "_validate", lambda self, pace: events.append("validation") or 2.5)
+    monkeypatch.setattr(Trainer, "_validate", lambda self, display: events.append("validation") or 2.5)
     monkeypatch.setattr(MetricsFile, "append", logged_append)
     monkeypatch.setattr(checkpoint, "write", logged_write)
     list(trainer(tmp_path, **BUSY).run())
@@ -808,11 +810,11 @@ def test_a_machine_that_changed_since_the_run_was_started_is_noted(tmp_path, mon
 
 @pytest.mark.usefixtures("instant")
 def test_a_used_up_time_budget_is_noted(tmp_path):
-    list(trainer(tmp_path, max_seconds=100.0, started=time.monotonic() - 99).run())
-    over = trainer(tmp_path, max_seconds=100.0, resume=True, started=time.monotonic() - 99)
+    list(trainer(tmp_path, max_seconds=100.0, patience=0, started=time.monotonic() - 99).run())
+    over = trainer(tmp_path, max_seconds=100.0, patience=0, resume=True, started=time.monotonic() - 99)
     assert notes(over) == ["Time budget used up. To continue, pass a larger `max_seconds`, or `max_steps` or `epochs`."]
     assert list(over.run()) == []
-    assert notes(trainer(tmp_path, max_seconds=10_000.0, resume=True)) == []
+    assert notes(trainer(tmp_path, max_seconds=10_000.0, patience=0, resume=True)) == []
 
 
 # Memory

@@ -1,0 +1,94 @@
+"""Where the time of a run goes, on a clock that only training steps and validations move."""
+
+import dataclasses
+import random
+import re
+from types import SimpleNamespace
+
+import pytest
+from test_trainer import VALIDATE, trainer
+
+from charrnn_tf.api.outlook import Outlook
+from charrnn_tf.runs.metrics import Row
+from charrnn_tf.text.vocabulary import Vocabulary
+from charrnn_tf.training.trainer import Trainer
+from charrnn_tf.training.validation import UNLIKE, Validator
+
+ROW = Row(0, 0.0, 0.0, 2.0, 2.5, 0.01, 1.0)
+
+
+@pytest.fixture
+def clock(instant, monkeypatch):
+    """The seconds that a step and a validation take, and how long a validation is thought to take beforehand."""
+    clock = SimpleNamespace(now=1000.0, step=0.1, validation=5.0, estimate=5.0)
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(f"charrnn_tf.training.budget.time.{name}", lambda: clock.now)
+
+    def compile_steps(run, model_config, config, steps_per_epoch):
+        def call(windows, time_fraction):
+            clock.now += clock.step * len(windows)
+            for counter, increase in ((run.step, 1), (run.loss_steps, 1), (run.loss_sum, 2.0)):
+                counter.assign_add(increase * len(windows))
+
+        return call
+
+    def loss(self, stopped):
+        clock.now += clock.validation
+        return 2.5
+
+    monkeypatch.setattr("charrnn_tf.training.trainer.compile_steps", compile_steps)
+    monkeypatch.setattr(Trainer, "_validate", VALIDATE)
+    monkeypatch.setattr(Validator, "loss", loss)
+    monkeypatch.setattr(Validator, "seconds", lambda self: clock.estimate)
+    return clock
+
+
+@pytest.mark.parametrize("validate_every", [7, 25, 70, 10_000])
+@pytest.mark.parametrize("estimate", [0.0, 5.0, 6.0])
+def test_a_run_uses_its_budget_and_hardly_more(tmp_path, clock, validate_every, estimate):
+    clock.estimate = estimate
+    run = trainer(tmp_path, max_seconds=40.0, validate_every=validate_every, patience=0, log_every=10_000)
+    rows = list(run.run())
+    assert rows[-1].validation_loss == 2.5
+    unforeseen = clock.validation if estimate == 0 and validate_every == 10_000 else 0.0
+    assert 36.0 <= run.seconds <= 40.8 + unforeseen
+
+
+def test_no_validation_is_begun_that_would_not_end_in_time(tmp_path, clock):
+    run = trainer(tmp_path, max_seconds=20.0, validate_every=50, patience=0, log_every=10_000)
+    rows = [row for row in run.run() if row.validation_loss is not None]
+    assert [row.step for row in rows][:1] == [50]  # after 10 s: at 15 s the next one and the last don't both fit
+    assert len(rows) == 2
+    assert run.seconds <= 20.0
+
+
+def test_a_validation_that_used_the_time_up_is_the_last(tmp_path, clock):
+    clock.estimate, clock.validation = 5.0, 14.0
+    run = trainer(tmp_path, max_seconds=20.0, validate_every=50, patience=0, log_every=10_000)
+    assert [row.step for row in run.run() if row.validation_loss is not None] == [50]
+    assert run.seconds == pytest.approx(19.0)
+
+
+def test_the_end_says_where_the_time_went(tmp_path, clock):
+    run = trainer(tmp_path, max_seconds=40.0, validate_every=100, patience=0, log_every=10_000)
+    list(run.run())
+    (said,) = [line for line in Outlook(run).conclusion() if line.startswith("Time:")]
+    assert re.fullmatch(r"Time: 40 s; training 2[45] s, validating 15 s, the rest starting\.", said)
+
+
+# A held-out part that is unlike the rest
+
+
+LINES = [f"{first}{rest}" for first in "abcdefghij" for rest in ("ne mi so", "ta mo ne", "so ta ne") * 90]
+SORTED, MIXED = "\n".join(LINES), "\n".join(random.Random(1).sample(LINES, len(LINES)))
+
+
+@pytest.mark.parametrize(("text", "says"), [(SORTED, True), (MIXED, False)])
+def test_a_sorted_text_is_told_and_does_not_end_the_run_while_it_learns(tmp_path, clock, caplog, text, says):
+    vocabulary = Vocabulary.from_text(text)
+    run = trainer(tmp_path, vocabulary=vocabulary, ids=vocabulary.encode(text), max_steps=50, validate_every=1, patience=3)
+    list(run.run())
+    assert (UNLIKE in caplog.text) is says
+    falling = [dataclasses.replace(ROW, step=step, train_loss=3 - 0.1 * step) for step in range(20)]
+    assert run._validator.stops(falling, patience=3) is not says
+    assert run._validator.stops([ROW] * 20, patience=3)
