@@ -1,5 +1,7 @@
 """`charrnn-tf export` and `charrnn-tf import`."""
 
+import os
+
 import click
 
 from ..formats.exporting import FORMATS, export_checkpoint, held_out_ids
@@ -11,7 +13,7 @@ from .options import FilePath, Grouped, checkpoint_dir_option, checkpoint_option
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@output_option("Folder or file to write.", type=FilePath(written=True), required=True)
+@output_option("Folder or file to write.", type=FilePath(), required=True)
 @option(
     "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel",
     help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
@@ -37,7 +39,7 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
     startup.start()
     if said := read_found(path, checkpoint, checkpoint_dir, lambda found: export_checkpoint(found, output, kind, held_out)):
         click.echo(in_options(said), err=True)
-    click.echo(output)
+    click.echo(os.fsencode(output))  # a name need not be UTF-8
 
 
 @click.command("import", cls=Grouped)

@@ -127,7 +127,7 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any 
     model = _keras_model(found.config())
     model.set_weights(found.arrays())
     with appearing(output) as place, tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / output.name  # Keras requires this suffix
+        saved = Path(folder) / f"model{SUFFIXES[0]}"  # Keras requires the suffix, and UTF-8
         model.save(saved)
         shutil.copyfile(saved, place)
     characters = json.dumps({"characters": list(found.characters or ())})
