@@ -45,15 +45,15 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
 @click.command("import", cls=Grouped)
 @click.argument("file", type=FilePath())
 @option("Vocabulary", "--text", type=FilePath(), help="Text that the model was trained on.")
-@option("Vocabulary", "--vocabulary-file", type=FilePath(), help="JSON file of the characters.")
+@option("Vocabulary", "--vocabulary-file", type=FilePath(), help="JSON list of its characters by id.")
 @checkpoint_dir_option("Output")
 def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint_dir: str) -> None:
     """Import another tool's model as a checkpoint.
 
     Prints the checkpoint's path.
 
-    FILE: rnn_20_epoch.net of a PyTorch notebook, i3960_l512.ckpt of a TensorFlow 1 notebook, or a Keras .keras or
-    .weights.h5 file.
+    FILE: rnn_20_epoch.net of a PyTorch notebook or another file of torch.save, i3960_l512.ckpt of a TensorFlow 1 notebook,
+    or a Keras file (.keras, .h5, .weights.h5).
 
     \b
     Example:

@@ -4,7 +4,6 @@
 forget gate's bias when it runs. The output layer is `softmax/Variable` [H, V] and `softmax/Variable_1` [V].
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -22,19 +21,9 @@ OBJECT_BASED = "_CHECKPOINTABLE_OBJECT_GRAPH"  # in checkpoints of tf.train.Chec
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 
 
-def _prefix(path: str | Path) -> str:
-    """The prefix of a checkpoint, from the prefix itself or the path of one of its files."""
-    return PART.sub("", str(path))
-
-
-def can_read(path: str | Path) -> bool:
-    """Whether a path is the prefix of a TensorFlow checkpoint or one of its files."""
-    return os.path.isfile(_prefix(path) + ".index") or bool(PART.search(str(path)))
-
-
 def read(path: str | Path) -> PlainModel:
     """The notebook's model. Raises ConfigError for a checkpoint of another model."""
-    prefix = _prefix(path)
+    prefix = PART.sub("", str(path))  # also given by one of its files
     try:
         with literal_prefix(prefix) as place:
             reader = tf.train.load_checkpoint(place)

@@ -15,6 +15,7 @@ from models import IDS, VOCABULARY, H, V, assert_same_distributions, logits_of
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import tf1_file
 from charrnn_tf.formats.importing import import_model
+from charrnn_tf.formats.kinds import kind_of
 
 NOTEBOOK = """
 import json, sys
@@ -59,7 +60,7 @@ def test_a_checkpoint_is_read_by_its_prefix_or_any_of_its_files(tmp_path):
     assert_same_distributions(logits_of(checkpoint), np.array(json.loads(done.stdout.splitlines()[-1])))
     whole = tf1_file.read(path)
     for suffix in (".index", ".meta", ".data-00000-of-00001"):
-        assert tf1_file.can_read(f"{path}{suffix}")
+        assert kind_of(f"{path}{suffix}") == "tf1_file"
         part = tf1_file.read(f"{path}{suffix}")
         assert part.step == whole.step == 200
         for a, b in zip(part.arrays(), whole.arrays(), strict=True):
