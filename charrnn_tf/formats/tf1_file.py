@@ -38,7 +38,7 @@ def read(path: str | Path) -> PlainModel:
         raise ConfigError(f"{prefix!r} can't be read as a TensorFlow checkpoint: {why}") from error
     if OBJECT_BASED in names:
         raise ConfigError(
-            f"{prefix!r} is a checkpoint of tf.train.Checkpoint, such as Keras 2's `save_weights` writes, whose names don't "
+            f"{prefix!r} is a checkpoint of tf.train.Checkpoint, such as Keras 2's save_weights writes, whose names don't "
             "tell its layers. Load it into its model and save that as .weights.h5."
         )
     if not found or len(output) != len(OUTPUT) or any(len(layer) != 2 for layer in found.values()):

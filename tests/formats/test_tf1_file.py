@@ -127,5 +127,5 @@ def test_no_usable_temporary_folder_is_an_error(tmp_path, monkeypatch, older):
 
 def test_a_checkpoint_of_another_model_is_an_error(tmp_path):
     tf.train.Checkpoint(a=tf.Variable([1.0])).write(str(tmp_path / "other.ckpt"))
-    with pytest.raises(ConfigError, match=r"is a checkpoint of tf\.train\.Checkpoint, such as"):
+    with pytest.raises(ConfigError, match=r"of tf\.train\.Checkpoint, such as Keras 2's save_weights writes"):
         import_model(tmp_path / "other.ckpt", tmp_path / "run", VOCABULARY)
