@@ -1,9 +1,12 @@
 """Opens, writes and hashes the files that a user names; a written file appears only once it is complete."""
 
 import errno
+import glob
 import hashlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +68,38 @@ def without_waiting(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+@contextmanager
+def literal_prefix(prefix: str | Path) -> Iterator[str]:
+    """Yield a prefix under which TensorFlow finds the files of a checkpoint, PREFIX.index and PREFIX.data-*.
+
+    TensorFlow reads a prefix as UTF-8 and as a glob pattern. A prefix that it would not find is replaced by one in a
+    temporary folder, with links to the files (copies where links are not allowed). Raises ConfigError without such a folder.
+    """
+    if tensorflow_reads(prefix):
+        yield str(prefix)
+        return
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="charrnn-tf-")
+    except OSError as error:
+        raise ConfigError(f"can't read {str(prefix)!r} without a temporary folder: {reason(error)}. Set TMPDIR.") from error
+    with temporary as folder:
+        if not tensorflow_reads(folder):
+            raise ConfigError(f"TensorFlow can't read the temporary folder {folder!r}. Set TMPDIR to a plain path.")
+        for file in glob.glob(f"{glob.escape(str(prefix))}.*"):
+            link = os.path.join(folder, "variables" + Path(file).name.removeprefix(Path(prefix).name))
+            try:
+                os.symlink(os.path.abspath(file), link)
+            except OSError:
+                shutil.copyfile(file, link)
+        yield os.path.join(folder, "variables")
+
+
+def tensorflow_reads(path: str | Path) -> bool:
+    """Whether TensorFlow finds a path that exists: it must be UTF-8, and as a glob pattern match itself."""
+    signs = "[" if os.name == "nt" else "[\\"
+    return not any(character in signs or "\ud800" <= character <= "\udfff" for character in str(path))
 
 
 def size_of(folder: Path) -> int:

@@ -1,5 +1,7 @@
 """`charrnn-tf export` and `charrnn-tf import`."""
 
+import os
+
 import click
 
 from ..formats.exporting import FORMATS, export_checkpoint, held_out_ids
@@ -11,7 +13,7 @@ from .options import FilePath, Grouped, checkpoint_dir_option, checkpoint_option
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@output_option("Folder or file to write.", type=FilePath(written=True), required=True)
+@output_option("Folder or file to write.", type=FilePath(), required=True)
 @option(
     "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel",
     help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
@@ -37,21 +39,21 @@ def export(checkpoint: str, checkpoint_dir: str, output: str, kind: str, text: s
     startup.start()
     if said := read_found(path, checkpoint, checkpoint_dir, lambda found: export_checkpoint(found, output, kind, held_out)):
         click.echo(in_options(said), err=True)
-    click.echo(output)
+    click.echo(os.fsencode(output))  # a name need not be UTF-8
 
 
 @click.command("import", cls=Grouped)
 @click.argument("file", type=FilePath())
 @option("Vocabulary", "--text", type=FilePath(), help="Text that the model was trained on.")
-@option("Vocabulary", "--vocabulary-file", type=FilePath(), help="JSON file of the characters.")
+@option("Vocabulary", "--vocabulary-file", type=FilePath(), help="JSON list of its characters by id.")
 @checkpoint_dir_option("Output")
 def import_(file: str, text: str | None, vocabulary_file: str | None, checkpoint_dir: str) -> None:
     """Import another tool's model as a checkpoint.
 
     Prints the checkpoint's path.
 
-    FILE: rnn_20_epoch.net of a PyTorch notebook, i3960_l512.ckpt of a TensorFlow 1 notebook, or a Keras .keras or
-    .weights.h5 file.
+    FILE: rnn_20_epoch.net of a PyTorch notebook or another file of torch.save, i3960_l512.ckpt of a TensorFlow 1 notebook,
+    or a Keras file (.keras, .h5, .weights.h5).
 
     \b
     Example:

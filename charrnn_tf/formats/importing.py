@@ -1,6 +1,7 @@
-"""Imports models of other tools as checkpoints; one reader per kind of file."""
+"""Imports models of other tools as checkpoints; one module of this folder per kind of file."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 from ..errors import CharRNNError, CheckpointError, ConfigError, reason, warn
@@ -12,10 +13,8 @@ from ..settings.schema import TrainConfig
 from ..text.corpus import TextRecord
 from ..text.vocabulary import Vocabulary
 from ..training.state import RunState
-from . import keras_file, tf1_file, torch_file
-from .weights import PlainModel
-
-READERS = (torch_file, tf1_file, keras_file)
+from .kinds import kind_of
+from .weights import PlainModel, characters_by_id
 
 
 def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary | None = None) -> Path:
@@ -27,17 +26,7 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
     """
     if holds_run(directory):
         raise CheckpointError(f"{str(directory)!r} already holds a run. Use another `checkpoint_dir`.")
-    if not tf1_file.can_read(path):  # a path there may be a prefix of several files
-        try:
-            open_file(path).close()
-        except OSError as error:
-            raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
-    reader = next((reader for reader in READERS if reader.can_read(path)), None)
-    if reader is None:
-        raise ConfigError(
-            f"{str(path)!r} is none of: a PyTorch notebook's .net, a TensorFlow 1 checkpoint, a .keras or .weights.h5 file"
-        )
-    found = reader.read(path)
+    found = import_module(f".{kind_of(path)}", __package__).read(path)
     try:
         return _write(found, directory, vocabulary)
     except ConfigError as error:
@@ -45,17 +34,20 @@ def import_model(path: str | Path, directory: str | Path, vocabulary: Vocabulary
 
 
 def read_vocabulary(path: str | Path) -> Vocabulary:
-    """Read the characters of a JSON file such as `export --format keras` writes. Raises ConfigError for any other file."""
+    """Read the characters by id of a JSON file: a list, or an object as `export --format keras` writes it.
+
+    An object may also map characters to ids or ids to characters. Raises ConfigError for any other file.
+    """
     try:
         with open_file(path) as file:
-            characters = json.loads(file.read())["characters"]
-        if not all(isinstance(character, str) and len(character) == 1 for character in characters):
-            raise ValueError("not a list of single characters")
-        return Vocabulary(characters)
+            found = json.loads(file.read())
+        listed = isinstance(found, dict) and "characters" in found
+        return Vocabulary(characters_by_id(found["characters"] if listed else found))
     except OSError as error:
         raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError, CharRNNError) as error:
-        raise ConfigError(f'{str(path)!r} is not a vocabulary file such as {{"characters": ["a", "b"]}}') from error
+    except (ValueError, CharRNNError) as error:
+        why = f": {error}" if isinstance(error, CharRNNError) else ". A text goes to `text`"
+        raise ConfigError(f'{str(path)!r} is not a vocabulary file such as ["a", "b"]{why}') from error
 
 
 def _write(found: PlainModel, directory: str | Path, vocabulary: Vocabulary | None) -> Path:

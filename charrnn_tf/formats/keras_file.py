@@ -1,4 +1,4 @@
-"""Keras files of stacked LSTM or GRU layers with a dense layer: reads `.keras` and `.weights.h5`, writes `.keras`.
+"""Keras files of stacked LSTM or GRU layers with a dense layer: reads `.keras`, `.weights.h5` and `.h5`, writes `.keras`.
 
 Files are read as data, settings as JSON and numbers as HDF5; no layer is built from them, so loading never executes code.
 """
@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import h5py
 import keras
 import numpy as np
 
-from ..errors import ConfigError
-from ..files import appearing, write_file
+from ..errors import ConfigError, warn
+from ..files import appearing, open_file, write_file
 from ..settings.schema import ModelConfig
 from .weights import Array, PlainModel, cell_of, read_checkpoint, step_in
 
-SUFFIXES = (".keras", ".weights.h5")
+SUFFIX = ".keras"
+HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 SETTINGS, WEIGHTS = "config.json", "model.weights.h5"  # in a .keras archive
 PLAIN_LAYERS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 GATED: dict[str, list[Any]] = {
@@ -43,19 +45,15 @@ SKIPPED: dict[str, dict[str, list[Any]]] = {
 NO_STACK = "it is not a stack of LSTM or of GRU layers followed by one dense layer"
 
 
-def can_read(path: str | Path) -> bool:
-    """Whether a file name ends as Keras's do."""
-    return str(path).endswith(SUFFIXES)
-
-
 def read(path: str | Path) -> PlainModel:
     """The model in a file. Raises ConfigError for another kind of model."""
     try:
-        if str(path).endswith(SUFFIXES[1]):
-            return _read_weights(path, path)
-        with zipfile.ZipFile(path) as archive:
-            _check(json.loads(archive.read(SETTINGS)))
-            return _read_weights(io.BytesIO(archive.read(WEIGHTS)), path)
+        with open_file(path) as file:
+            if file.read(len(HDF5)) == HDF5:
+                return _read_weights(file, path)
+            with zipfile.ZipFile(file) as archive:
+                _check(json.loads(archive.read(SETTINGS)))
+                return _read_weights(io.BytesIO(archive.read(WEIGHTS)), path)
     except ConfigError as error:
         raise ConfigError(f"{str(path)!r}: {error}") from error
     except (OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError, RuntimeError, AttributeError) as error:
@@ -66,7 +64,8 @@ def read(path: str | Path) -> PlainModel:
 def _check(settings: Any) -> None:
     """Raise ConfigError for layers or layer settings whose computation the weights alone would not give."""
     stack = []
-    for layer in settings.get("config", {}).get("layers", []):
+    config = settings.get("config", {})
+    for layer in config if isinstance(config, list) else config.get("layers", []):  # a list before Keras 2.2.3
         inner = layer["config"]["layer"] if layer["class_name"] == "TimeDistributed" else layer
         kind, given = inner["class_name"], inner["config"]
         allowed = {**WEIGHTED, **SKIPPED}.get(kind)
@@ -81,32 +80,65 @@ def _check(settings: Any) -> None:
 
 
 def _read_weights(file: Any, path: str | Path) -> PlainModel:
-    """Read layers by their shapes and numbers: a recurrent cell has three arrays, a dense layer two, an embedding one."""
-    groups: dict[str, list[Array]] = {}
+    """Read layers by their shapes: a recurrent cell has three arrays, a dense layer two, an embedding one."""
     with h5py.File(file) as numbers:
-
-        def visit(name: str, item: Any) -> None:
-            place = name.replace("_layer_checkpoint_dependencies/", "layers/")  # as written by Keras 2.12 and 2.13
-            if not isinstance(item, h5py.Dataset) or place.startswith(("optimizer", "_")):
-                return
-            if item.external or item.is_virtual:
-                raise ConfigError("its numbers are stored in other files")
-            if re.search(r"(^|/)vars/\d+$", place):
-                groups.setdefault(place.rpartition("/vars/")[0], []).append(np.asarray(item, np.float32))
-
-        numbers.visititems(visit)
-    is_seed = {name: len(arrays) == 1 and arrays[0].ndim < 2 for name, arrays in groups.items()}
-    named = [(name, groups[name]) for name in sorted(groups, key=_natural) if not is_seed[name]]
-    cells = [(each[0], each[1], each[2]) for name, each in named if name.endswith("/cell") and len(each) == 3]
-    dense = [(each[0], each[1]) for name, each in named if len(each) == 2 and not name.endswith("/cell")]
-    embeddings = [each[0] for _, each in named if len(each) == 1]
-    if not cells or len(dense) != 1 or len(embeddings) > 1 or len(named) != len(cells) + 1 + len(embeddings):
+        items = {"": numbers}
+        numbers.visititems(items.__setitem__)  # follows no links out of the file
+        whole = "model_weights" in items
+        if "model_config" in numbers.attrs:
+            _check(json.loads(_text(numbers.attrs["model_config"])))
+        by_layers = "layer_names" in items["model_weights" if whole else ""].attrs
+        found = [*(_layers(items, "model_weights/" if whole else "") if by_layers else _objects(items))]
+        version = re.match(r"(\d+)\.(\d+)", _text(numbers.attrs.get("keras_version", "")))
+        if by_layers and not whole and version and (int(version[1]), int(version[2])) < (2, 3):
+            warn(
+                f"{str(path)!r} is of Keras {version[0]}, whose layers had recurrent_activation hard_sigmoid unless told "
+                "otherwise; here it is sigmoid."
+            )
+    cells = [(each[0], each[1], each[2]) for is_cell, each in found if is_cell and len(each) == 3]
+    dense = [(each[0], each[1]) for is_cell, each in found if len(each) == 2 and not is_cell]
+    embeddings = [each[0] for _, each in found if len(each) == 1]
+    if not cells or len(dense) != 1 or len(embeddings) > 1 or len(found) != len(cells) + 1 + len(embeddings):
         raise ConfigError(NO_STACK)
     kernel, recurrent, bias = cells[0]
     if kernel.ndim != 2 or recurrent.ndim != 2 or bias.ndim > 2 or any(each.ndim != 2 for each in embeddings):
         raise ConfigError(NO_STACK)
     kind = cell_of(recurrent.shape[1], len(recurrent))
     return PlainModel(kind, cells, dense[0], embeddings[0] if embeddings else None, step=step_in(str(path)))
+
+
+def _layers(items: dict[str, Any], root: str) -> Iterator[tuple[bool, list[Array]]]:
+    """Layers of a `.h5` file, which lists them by name: whether each is a recurrent cell, and its arrays."""
+    names = [_text(name) for name in items[root.rstrip("/")].attrs["layer_names"]]
+    if {"rnn_1", "attention"} <= set(names):
+        raise ConfigError(f"{NO_STACK}, but textgenrnn's network. Train again on its text: charrnn-tf train FILE")
+    for name in names:
+        weights = [_text(weight) for weight in items[f"{root}{name}"].attrs["weight_names"]]
+        if weights:
+            arrays = [_numbers(items[f"{root}{name}/{weight}"]) for weight in weights]
+            yield any("recurrent_kernel" in weight for weight in weights), arrays
+
+
+def _objects(items: dict[str, Any]) -> Iterator[tuple[bool, list[Array]]]:
+    """The same of a `.weights.h5` file, where `layers/NAME/vars/0`, `1`, ... are the arrays of an object."""
+    groups: dict[str, list[Array]] = {}
+    for name, item in items.items():
+        place = name.replace("_layer_checkpoint_dependencies/", "layers/")  # as written by Keras 2.12 and 2.13
+        if not place.startswith(("optimizer", "_")) and re.search(r"(^|/)vars/\d+$", place):
+            groups.setdefault(place.rpartition("/vars/")[0], []).append(_numbers(item))
+    for name in sorted(groups, key=_natural):
+        if len(groups[name]) > 1 or groups[name][0].ndim > 1:  # otherwise the seed of a dropout
+            yield name.endswith("/cell"), groups[name]
+
+
+def _numbers(item: Any) -> Array:
+    if item.external or item.is_virtual:
+        raise ConfigError("its numbers are stored in other files")
+    return np.asarray(item, np.float32)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _natural(name: str) -> list[Any]:
@@ -121,13 +153,13 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any 
     with .keras, and for an output that can't be written.
     """
     output = Path(output)
-    if output.suffix != SUFFIXES[0]:
-        raise ConfigError(f"`output` must end with {SUFFIXES[0]}, got {str(output)!r}")
+    if output.suffix != SUFFIX:
+        raise ConfigError(f"`output` must end with {SUFFIX}, got {str(output)!r}")
     found = read_checkpoint(checkpoint, "keras")
     model = _keras_model(found.config())
     model.set_weights(found.arrays())
     with appearing(output) as place, tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / output.name  # Keras requires this suffix
+        saved = Path(folder) / f"model{SUFFIX}"  # Keras requires the suffix, and UTF-8
         model.save(saved)
         shutil.copyfile(saved, place)
     characters = json.dumps({"characters": list(found.characters or ())})

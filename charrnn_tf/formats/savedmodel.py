@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..errors import ConfigError
+from ..errors import ConfigError, warn
+from ..files import tensorflow_reads
 from ..inference.sampling import Cuts, generate, read_prime, start_id
 from ..network.cells import State
 from ..network.model import advance, character_losses, input_table, state_names, weights, zero_state
@@ -19,6 +20,7 @@ from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Vocabulary
 
 WINDOW = 100  # characters of every text that `score` reads at a time
+UNREADABLE = "path has a '[', a backslash or bytes that are not UTF-8"
 
 
 def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
@@ -41,10 +43,14 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         decode(ids: int32[N, T]) -> text: string[N]; ids outside 0 to V - 1 are dropped
 
     Characters outside the vocabulary and bytes that are not UTF-8 are skipped; a byte model accepts and returns any bytes.
-    An earlier SavedModel of that name is replaced. Raises ConfigError if anything else has that name, or if the folder can't
-    be written.
+    An earlier SavedModel of that name is replaced. Raises ConfigError if anything else has that name, if the folder can't
+    be written, or if TensorFlow could not load it from there.
     """
     output = Path(output)
+    if not tensorflow_reads(output):
+        raise ConfigError(
+            f"TensorFlow can't load a SavedModel from {str(output)!r}: the {UNREADABLE}. Choose another `output`."
+        )
     if os.path.lexists(output) and not os.path.isfile(output / "saved_model.pb"):
         raise ConfigError(f"{str(output)!r} exists and is not a SavedModel. Remove it, or choose another `output`.")
     model, record = load_model(checkpoint)
@@ -62,6 +68,8 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         raise ConfigError(f"can't write {str(output)!r}: {why(error)}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    if not tensorflow_reads(output.absolute()):
+        warn(f"TensorFlow can load {str(output)!r} by this relative path only: the folder's {UNREADABLE}.")
     return output
 
 

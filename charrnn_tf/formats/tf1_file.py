@@ -4,45 +4,43 @@
 forget gate's bias when it runs. The output layer is `softmax/Variable` [H, V] and `softmax/Variable_1` [V].
 """
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from ..errors import ConfigError
+from ..errors import ConfigError, reason
+from ..files import literal_prefix
 from .weights import Array, PlainModel, cell_of, step_in
 
 FORGET_BIAS = 1.0
 CELL = re.compile(r"multi_rnn_cell/cell_(\d+)/basic_lstm_cell/(?:(kernel|weights)|bias(?:es)?)$")
 OUTPUT = ("softmax/Variable", "softmax/Variable_1")
+OBJECT_BASED = "_CHECKPOINTABLE_OBJECT_GRAPH"  # in checkpoints of tf.train.Checkpoint, whose names follow its objects
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
-
-
-def _prefix(path: str | Path) -> str:
-    """The prefix of a checkpoint, from the prefix itself or the path of one of its files."""
-    return PART.sub("", str(path))
-
-
-def can_read(path: str | Path) -> bool:
-    """Whether a path is the prefix of a TensorFlow checkpoint or one of its files."""
-    return os.path.isfile(_prefix(path) + ".index") or bool(PART.search(str(path)))
 
 
 def read(path: str | Path) -> PlainModel:
     """The notebook's model. Raises ConfigError for a checkpoint of another model."""
-    prefix = _prefix(path)
+    prefix = PART.sub("", str(path))  # also given by one of its files
     try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = sorted(reader.get_variable_to_shape_map())
-        found: dict[int, dict[str, Array]] = {}
-        for name in names:
-            if match := CELL.search(name):
-                found.setdefault(int(match[1]), {})["kernel" if match[2] else "bias"] = reader.get_tensor(name)
-        output = [reader.get_tensor(name) for end in OUTPUT for name in names if f"/{name}".endswith(f"/{end}")]
-    except (tf.errors.OpError, ValueError) as error:
-        raise ConfigError(f"{prefix!r} can't be read as a TensorFlow checkpoint: {str(error).splitlines()[0]}") from error
+        with literal_prefix(prefix) as place:
+            reader = tf.train.load_checkpoint(place)
+            names = sorted(reader.get_variable_to_shape_map())
+            found: dict[int, dict[str, Array]] = {}
+            for name in names:
+                if match := CELL.search(name):
+                    found.setdefault(int(match[1]), {})["kernel" if match[2] else "bias"] = reader.get_tensor(name)
+            output = [reader.get_tensor(name) for end in OUTPUT for name in names if f"/{name}".endswith(f"/{end}")]
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        why = reason(error).partition("\n")[0]
+        raise ConfigError(f"{prefix!r} can't be read as a TensorFlow checkpoint: {why}") from error
+    if OBJECT_BASED in names:
+        raise ConfigError(
+            f"{prefix!r} is a checkpoint of tf.train.Checkpoint, such as Keras 2's save_weights writes, whose names don't "
+            "tell its layers. Load it into its model and save that as .weights.h5."
+        )
     if not found or len(output) != len(OUTPUT) or any(len(layer) != 2 for layer in found.values()):
         raise ConfigError(
             f"{prefix!r} is not a checkpoint of the notebook, which has multi_rnn_cell/cell_0/basic_lstm_cell and softmax"

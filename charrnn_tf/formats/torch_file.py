@@ -1,30 +1,34 @@
-"""Files of the PyTorch "Anna Karenina" notebooks, `rnn_20_epoch.net`: a dictionary stored by `torch.save`, read and written.
+"""Files of PyTorch models, such as the "Anna Karenina" notebooks' `rnn_20_epoch.net`: read, and written as the notebooks do.
 
     n_hidden, n_layers    numbers
     state_dict            lstm.weight_ih_l0 [4H, V] and so on, gates i, f, g, o, two biases per layer;
                           fc.weight [V, H] and fc.bias [V]
     tokens                the characters by id
 
+A state_dict alone is read too, its modules may have any names, and an embedding [V, E] may come before the layers.
 A GRU is stored under `gru.` with gates r, z, n (PyTorch's documentation of nn.GRU); Keras's order is z, r, n.
 """
 
 import io
 import pickle
-import struct
+import re
 import warnings
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy._core import multiarray  # as pickles of NumPy 2 call it
 
 from ..errors import ConfigError, reason
-from ..files import write_file
-from .weights import Array, PlainModel, cell_of, read_checkpoint
+from ..files import open_file, write_file
+from .weights import Array, PlainModel, cell_of, characters_by_id, read_checkpoint
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 OUTPUT = ("fc.weight", "fc.bias")  # of the dense layer
+FIRST = re.compile(r"(.*\.)?weight_ih_l0")
+WRAPPER = re.compile(r"(?:^|(?<=\.))(?:module|_orig_mod)\.")  # of DataParallel and torch.compile
+STATE_DICTS = ("state_dict", "model_state_dict", "model")
 
 
 def _torch() -> Any:
@@ -35,57 +39,79 @@ def _torch() -> Any:
     return torch
 
 
-def can_read(path: str | Path) -> bool:
-    """Whether `torch.save` wrote a file: a zip archive with a data.pkl, or by its suffix an older format."""
-    if Path(path).suffix in (".net", ".pt", ".pth"):
-        return True
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile):  # another or a damaged file
-        return False
+def _safe() -> list[Any]:
+    """What NumPy's arrays and scalars of characters and numbers are made of, which `weights_only` does not know."""
+    made = ("_reconstruct", "scalar")
+    named = [(getattr(multiarray, name), f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in made]
+    dtypes = np.dtypes.StrDType, np.dtypes.ObjectDType, np.dtypes.Int64DType, np.dtypes.Int32DType
+    return [*named, np.ndarray, np.dtype, *dtypes]
 
 
 def read(path: str | Path) -> PlainModel:
-    """A notebook's model; `weights_only` executes no code from the file. Raises ConfigError for another kind of file."""
+    """A model in a file; `weights_only` executes no code from it. Raises ConfigError for another kind of model."""
     torch = _torch()
     try:
-        with warnings.catch_warnings(action="ignore"):  # PyTorch warns about files that it then refuses
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            warnings.catch_warnings(action="ignore"),  # PyTorch warns about files that it then refuses
+            torch.serialization.safe_globals(_safe()),
+            open_file(path) as file,
+        ):
+            saved = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{str(path)!r} is not a file of weights from torch.save: it is damaged, or contains more than numbers and texts"
+            f"{str(path)!r} is not a file of weights from torch.save: it is damaged, or contains more than numbers and "
+            "texts, such as a whole module. Store the weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
     try:
-        parts = {name: tensor.detach().float().numpy() for name, tensor in saved["state_dict"].items()}
-        characters, count = list(saved["tokens"]), int(saved["n_layers"])
-        if not all(isinstance(character, str) and len(character) == 1 for character in characters):
-            raise ValueError("tokens are not single characters")
-    except (TypeError, LookupError, AttributeError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"{str(path)!r} is not a notebook's file, which has n_layers, state_dict and tokens ({error!r})"
-        ) from error
-    try:
-        return _plain(parts, characters, count)
-    except (ConfigError, ValueError, IndexError, TypeError) as error:
+        parts = {WRAPPER.sub("", name): tensor.detach().float().numpy() for name, tensor in _state_dict(saved).items()}
+        tokens = saved.get("tokens")
+        return _plain(parts, None if tokens is None else characters_by_id(tokens), saved.get("n_layers"))
+    except (ConfigError, ValueError, IndexError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{str(path)!r}: {error}") from error
 
 
-def _plain(parts: dict[str, Array], characters: list[str], count: int) -> PlainModel:
-    prefix = next((name.partition(".")[0] for name in parts if ".weight_ih_l0" in name), "lstm")
-    layers, cell = [], "lstm"
-    for n in range(count):
-        rows = _named(parts, [f"{prefix}.{name}_l{n}" for name in NAMES])
+def _state_dict(saved: Any) -> Mapping[str, Any]:
+    """The weights in what `torch.save` stored: under a key, or the whole. Raises ConfigError if there are none."""
+    if isinstance(saved, Mapping):
+        found = next((saved[name] for name in STATE_DICTS if name in saved), saved)
+        if isinstance(found, Mapping) and found and all(hasattr(tensor, "detach") for tensor in found.values()):
+            return found
+    raise ConfigError("it has no state_dict. Store one there: torch.save(model.state_dict(), FILE)")
+
+
+def _plain(parts: dict[str, Array], characters: list[str] | None, count: Any) -> PlainModel:
+    stacks = [found[1] or "" for name in parts if (found := FIRST.fullmatch(name))]
+    if not stacks:
+        transformer = ", but those of a transformer such as nanoGPT's" if any("attn" in name for name in parts) else ""
+        raise ConfigError(f"it has no LSTM or GRU layers{transformer}. Train again on its text: charrnn-tf train FILE")
+    if len(stacks) > 1:
+        raise ConfigError(f"it has several stacks of recurrent layers: {', '.join(stacks)}; only one can be imported")
+    layers: list[tuple[Array, Array, Array]] = []
+    stack, cell, used = stacks[0], "lstm", set[str]()
+    while f"{stack}{NAMES[0]}_l{len(layers)}" in parts:
+        names = [f"{stack}{name}_l{len(layers)}" for name in NAMES]
+        rows = _named(parts, names)
+        used |= set(names)
         cell = cell_of(len(rows[1]), rows[1].shape[1])
         by_input, by_hidden, input_bias, hidden_bias = map(_reordered, rows) if cell == "gru" else rows
         bias = input_bias + hidden_bias if cell == "lstm" else np.stack([input_bias, hidden_bias])
         layers.append((by_input.T, by_hidden.T, bias))
-    if f"{prefix}.{NAMES[0]}_l{count}" in parts:
-        raise ConfigError(f"it has more layers than its n_layers, {count}")
-    weight, bias = _named(parts, OUTPUT)
-    return PlainModel(cell, layers, (weight.T, bias), None, characters)
+    if count is not None and count != len(layers):
+        raise ConfigError(f"it has {len(layers)} layers, and its n_layers is {count!r}")
+    rest = [name for name in parts if name not in used]
+    weights = [name for name in rest if name.endswith("weight")]
+    dense = [name for name in weights if f"{name.removesuffix('weight')}bias" in rest]
+    embedding = [name for name in weights if name not in dense]
+    if len(dense) != 1 or len(embedding) > 1 or len(rest) != 2 + len(embedding):
+        more = f" and {len(rest) - 5} more" if len(rest) > 5 else ""
+        raise ConfigError(
+            f"beside its recurrent layers it has {', '.join(rest[:5]) or 'nothing'}{more}, where weight and bias of one "
+            "dense layer belong, and at most the weight of one embedding"
+        )
+    output = parts[dense[0]].T, parts[f"{dense[0].removesuffix('weight')}bias"]
+    return PlainModel(cell, layers, output, parts[embedding[0]] if embedding else None, characters)
 
 
 def _named(parts: dict[str, Array], names: Sequence[str]) -> list[Array]:

@@ -1,11 +1,11 @@
 """A model's weights as plain arrays: what every other format is read into and written from."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -89,6 +89,25 @@ def read_checkpoint(checkpoint: str | Path, format: str) -> PlainModel:
     if isinstance(record.vocabulary, ByteVocabulary):
         raise ConfigError(f"format {format} supports characters only, and this model reads bytes. Use savedmodel or web.")
     return plain(model, record.model, record.vocabulary)
+
+
+def characters_by_id(found: Any) -> list[str]:
+    """Characters from a list, tuple, array or text of them by id, or from a dictionary between characters and ids.
+
+    Raises ConfigError for a set, which has no order, and for anything else.
+    """
+    if isinstance(found, set | frozenset):
+        raise ConfigError("a set of characters has no order, so their ids are lost: store them as a list by id")
+    try:
+        if isinstance(found, Mapping):
+            by_id = {int(k if isinstance(v, str) else v): v if isinstance(v, str) else k for k, v in found.items()}
+            found = [by_id[n] for n in range(len(found))]
+        characters = list(found)
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError("characters must be a list by id, or a dictionary with the ids 0 to V - 1") from error
+    if not all(isinstance(character, str) and len(character) == 1 for character in characters):
+        raise ConfigError("not all of the vocabulary's entries are single characters")
+    return characters
 
 
 def step_in(name: str) -> int:

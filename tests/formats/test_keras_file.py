@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from processes import run
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import keras_file
 from charrnn_tf.formats.importing import import_model
+from charrnn_tf.formats.kinds import kind_of
 from charrnn_tf.settings.schema import CELLS
 
 LSTM, GRU, Dense = keras.layers.LSTM, keras.layers.GRU, keras.layers.Dense
@@ -45,6 +47,67 @@ def test_many_layers_stay_in_order(tmp_path):
     found = keras_file.read(tmp_path / "a.weights.h5")
     assert len(found.layers) == 12
     same_arrays(found.arrays(), model.get_weights())
+
+
+def weights_alone(path, whole, **attributes):
+    """Write the weights of a whole-model .h5 file as Keras 2's `save_weights` did."""
+    with h5py.File(whole) as source, h5py.File(path, "w") as target:
+        for name in source["model_weights"]:
+            source.copy(source["model_weights"][name], target, name)
+        target.attrs.update({**source["model_weights"].attrs, **attributes})
+
+
+@pytest.mark.filterwarnings("ignore:You are saving")
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("embedding", [0, 6])
+def test_an_older_file_is_read_under_any_name(tmp_path, cell, embedding):
+    model = keras_model(cell, embedding, layers=3)
+    model.save(tmp_path / "i30_l10.h5")
+    (tmp_path / "i30_l10.h5").rename(tmp_path / "i30_l10.hdf5[1]")
+    weights_alone(tmp_path / "weights", tmp_path / "i30_l10.hdf5[1]")
+    for name, step in (("i30_l10.hdf5[1]", 30), ("weights", 0)):
+        assert kind_of(tmp_path / name) == "keras_file"
+        found = keras_file.read(tmp_path / name)
+        same_arrays(found.arrays(), model.get_weights())
+        assert (found.cell, found.step) == (cell, step)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving")
+def test_settings_of_an_older_file_are_checked(tmp_path):
+    model = keras.Sequential([keras.Input((None, V)), LSTM(H, activation="relu"), Dense(V)])
+    model.save(tmp_path / "a.h5")
+    with pytest.raises(ConfigError, match="LSTM has activation 'relu'; only 'tanh' can be imported"):
+        import_model(tmp_path / "a.h5", tmp_path / "run", VOCABULARY)
+    with h5py.File(tmp_path / "a.h5", "a") as file:  # as Keras 2.2.2 and earlier wrote the layers of a Sequential
+        settings = json.loads(file.attrs["model_config"])
+        file.attrs["model_config"] = json.dumps({**settings, "config": settings["config"]["layers"]}).encode()
+    with pytest.raises(ConfigError, match="LSTM has activation 'relu'; only 'tanh' can be imported"):
+        import_model(tmp_path / "a.h5", tmp_path / "run", VOCABULARY)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving")
+@pytest.mark.parametrize(("version", "warned"), [("2.2.4", True), ("2.1.6-tf", True), ("2.3.1", False), ("3.15.1", False)])
+def test_weights_of_a_keras_with_another_default_are_read_with_a_warning(tmp_path, caplog, version, warned):
+    keras_model().save(tmp_path / "a.h5")
+    weights_alone(tmp_path / f"{version}.h5", tmp_path / "a.h5", keras_version=version)
+    keras_file.read(tmp_path / f"{version}.h5")
+    assert ("recurrent_activation hard_sigmoid unless told" in caplog.text) == warned
+
+
+def test_textgenrnns_weights_are_named(tmp_path):
+    with h5py.File(tmp_path / "textgenrnn_weights.hdf5", "w") as file:
+        file.attrs["layer_names"] = np.array([b"input", b"embedding", b"rnn_1", b"rnn_2", b"rnn_concat", b"attention"])
+    with pytest.raises(ConfigError, match="dense layer, but textgenrnn's network"):
+        import_model(tmp_path / "textgenrnn_weights.hdf5", tmp_path / "run", VOCABULARY)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving")
+def test_a_file_does_not_lead_to_another_file(tmp_path):
+    keras_model().save(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["model_weights"] = h5py.ExternalLink("other.h5", "/model_weights")
+    with pytest.raises(ConfigError, match="not a stack of LSTM"):
+        import_model(tmp_path / "a.h5", tmp_path / "run", VOCABULARY)
 
 
 class Tutorial(keras.Model):
@@ -129,6 +192,8 @@ for name, embedding, kind in (("one-hot", 0, keras.layers.LSTM), ("embedded", 6,
     found[name] = tf.function(model)(inputs)[0].numpy().tolist()
     model.save(f"{folder}/{name}.keras")
     model.save_weights(f"{folder}/{name}.weights.h5")
+    model.save(f"{folder}/{name}.h5")
+    model.save_weights(f"{folder}/{name}-weights.h5")
 print(json.dumps(found))
 """
 
@@ -142,8 +207,9 @@ def test_files_of_keras_2_are_read(tmp_path):
     for name, expected in json.loads(done.stdout.splitlines()[-1]).items():
         checkpoint = import_model(tmp_path / f"{name}.keras", tmp_path / name, VOCABULARY)
         assert_same_distributions(logits_of(checkpoint), np.array(expected))
-        whole, weights = (keras_file.read(tmp_path / f"{name}{suffix}") for suffix in (".keras", ".weights.h5"))
-        same_arrays(weights.arrays(), whole.arrays())
+        whole = keras_file.read(tmp_path / f"{name}.keras")
+        for suffix in (".weights.h5", ".h5", "-weights.h5"):
+            same_arrays(keras_file.read(tmp_path / f"{name}{suffix}").arrays(), whole.arrays())
 
 
 PLAIN = """

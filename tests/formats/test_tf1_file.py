@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from models import IDS, VOCABULARY, H, V, assert_same_distributions, logits_of
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import tf1_file
 from charrnn_tf.formats.importing import import_model
+from charrnn_tf.formats.kinds import kind_of
 
 NOTEBOOK = """
 import json, sys
@@ -58,32 +60,72 @@ def test_a_checkpoint_is_read_by_its_prefix_or_any_of_its_files(tmp_path):
     assert_same_distributions(logits_of(checkpoint), np.array(json.loads(done.stdout.splitlines()[-1])))
     whole = tf1_file.read(path)
     for suffix in (".index", ".meta", ".data-00000-of-00001"):
-        assert tf1_file.can_read(f"{path}{suffix}")
+        assert kind_of(f"{path}{suffix}") == "tf1_file"
         part = tf1_file.read(f"{path}{suffix}")
         assert part.step == whole.step == 200
         for a, b in zip(part.arrays(), whole.arrays(), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-def test_older_names_are_known_and_the_forget_bias_is_added(tmp_path):
+CELL = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell/{}"
+
+
+def save_older(path):
+    """Write a checkpoint with the names of TensorFlow 1.0 and returns its arrays."""
     draw = np.random.default_rng(0)
-    cell = "rnn/multi_rnn_cell/cell_{}/basic_lstm_cell/{}"
     values = {"softmax/Variable": draw.normal(size=(H, V)), "softmax/Variable_1": draw.normal(size=V)}
     for n, inputs in enumerate((V, H)):
-        values[cell.format(n, "weights")] = draw.normal(size=(inputs + H, 4 * H))
-        values[cell.format(n, "biases")] = draw.normal(size=4 * H)
-        values[cell.format(n, "biases") + "/Adam"] = draw.normal(size=4 * H)
+        values[CELL.format(n, "weights")] = draw.normal(size=(inputs + H, 4 * H))
+        values[CELL.format(n, "biases")] = draw.normal(size=4 * H)
+        values[CELL.format(n, "biases") + "/Adam"] = draw.normal(size=4 * H)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variables = [tf.compat.v1.get_variable(name, initializer=value.astype(np.float32)) for name, value in values.items()]
         session.run(tf.compat.v1.global_variables_initializer())
-        tf.compat.v1.train.Saver(variables).save(session, str(tmp_path / "i40_l10.ckpt"))
+        tf.compat.v1.train.Saver(variables).save(session, str(path))
+    return values
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory):
+    """The prefix of a checkpoint, alone in its folder."""
+    path = tmp_path_factory.mktemp("older") / "i40_l10.ckpt"
+    save_older(path)
+    return path
+
+
+def test_older_names_are_known_and_the_forget_bias_is_added(tmp_path):
+    values = save_older(tmp_path / "i40_l10.ckpt")
     _, recurrent, bias = tf1_file.read(tmp_path / "i40_l10.ckpt").layers[0]
-    old = values[cell.format(0, "weights")][V:]
+    old = values[CELL.format(0, "weights")][V:]
     np.testing.assert_allclose(recurrent[:, H : 2 * H], old[:, 2 * H : 3 * H], rtol=1e-6)
-    np.testing.assert_allclose(bias[H : 2 * H], values[cell.format(0, "biases")][2 * H : 3 * H] + 1, rtol=1e-6)
+    np.testing.assert_allclose(bias[H : 2 * H], values[CELL.format(0, "biases")][2 * H : 3 * H] + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["q[1]", "a\\b", "x*y?", "new\nline", "caf\udce9"])
+@pytest.mark.parametrize("name", ["i40_l10.ckpt", "[i40]\\"])
+def test_a_name_that_is_a_glob_pattern_is_read_as_it_stands(tmp_path, monkeypatch, older, folder, name):
+    place = tmp_path / folder
+    place.mkdir()
+    for file in older.parent.glob(f"{older.name}.*"):
+        shutil.copy(file, place / file.name.replace(older.name, name))
+    expected = tf1_file.read(older).arrays()
+    monkeypatch.chdir(tmp_path)
+    for path in (place / name, f"{folder}/{name}.index"):
+        for a, b in zip(tf1_file.read(path).arrays(), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_no_usable_temporary_folder_is_an_error(tmp_path, monkeypatch, older):
+    place = shutil.copytree(older.parent, tmp_path / "q[1]")
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with pytest.raises(ConfigError, match=r"TensorFlow can't read the temporary folder .* Set TMPDIR"):
+        tf1_file.read(place / older.name)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match=r"without a temporary folder: no such file or directory\. Set TMPDIR"):
+        tf1_file.read(place / older.name)
 
 
 def test_a_checkpoint_of_another_model_is_an_error(tmp_path):
     tf.train.Checkpoint(a=tf.Variable([1.0])).write(str(tmp_path / "other.ckpt"))
-    with pytest.raises(ConfigError, match="not a checkpoint of the notebook, which has multi_rnn_cell"):
+    with pytest.raises(ConfigError, match=r"of tf\.train\.Checkpoint, such as Keras 2's save_weights writes"):
         import_model(tmp_path / "other.ckpt", tmp_path / "run", VOCABULARY)
