@@ -1,14 +1,18 @@
 """This computer: cores, memory, CPU instructions and GPUs."""
 
 import dataclasses
+import math
 import os
 import platform
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..settings.recipe import Machine, recipe
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+GROUPS, GROUPS_OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def this_machine(gpus: int = 0) -> Machine:
@@ -37,21 +41,45 @@ def settings_for(
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: those it is bound to, or as many as its control groups' quotas of CPU time make up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [group / "cpu.max" for group in _control_groups("")]
+    limits = [_numbers(quota) for quota in quotas]
+    for group in _control_groups("cpu"):  # version 1
+        limits.append(_numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us"))
+    allowed = [math.ceil(limit[0] / limit[1]) for limit in limits if len(limit) == 2 and min(limit) > 0]
+    return max(1, min([cores, *allowed]))
 
 
 def available_memory() -> int | None:
-    """Bytes of memory of the computer, or of the control group that limits this process; None if unknown."""
+    """Bytes of memory of the computer, or of the tightest control group that limits this process; None if unknown."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return memory
-    return min(memory, int(limit)) if limit.isdecimal() else memory
+    files = [group / "memory.max" for group in _control_groups("")]
+    files += [group / "memory.limit_in_bytes" for group in _control_groups("memory")]  # version 1
+    return min([memory, *(limit for file in files for limit in _numbers(file) if limit > 0)])
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """This process's control group and those around it; of a controller of version 1, or "" for version 2.
+
+    A container may see only the outermost folder, which then is its own group.
+    """
+    for line in _text(GROUPS_OF_PROCESS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            group = GROUPS / controllers / path.lstrip("/")
+            while group != GROUPS.parent and GROUPS in (group, *group.parents):
+                yield group
+                group = group.parent
+
+
+def _numbers(file: Path) -> list[int]:
+    """The whole numbers in a control file; none where it does not exist or has no limit."""
+    words = _text(file).split()
+    return [int(word) for word in words] if words and all(re.fullmatch(r"-?\d+", word) for word in words) else []
 
 
 def processor() -> str:
@@ -89,7 +117,12 @@ def _instructions() -> frozenset[str]:
 
 
 def _cpuinfo() -> str:
+    return _text(Path("/proc/cpuinfo"))
+
+
+def _text(file: Path) -> str:
+    """A file of the system; empty where there is none."""
     try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import ConfigError, reason
 from ..files import open_file
 from .presets import DEFAULT, PRESETS, check_preset
-from .recipe import FOR_ADAM, Choice, Machine, recipe
+from .recipe import FOR_ADAM, Choice, Machine, default_shards, recipe
 from .schema import (
     BUDGETS,
     MODEL_OPTIONS,
@@ -31,7 +31,6 @@ from .schema import (
 
 SECONDS_PER_MILLION_CHARACTERS = 600
 LEAST_SECONDS, MOST_SECONDS = 60, 1620  # of the default budget
-LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
 XLA_STREAMS = 8  # largest batch that XLA makes faster: its products are so small that other operations dominate
 XLA_STEPS = 1000  # shortest run in which compiling with XLA pays
 
@@ -183,14 +182,6 @@ def check_share(batch_size: int, replicas: int) -> None:
     """Raise ConfigError if the batch does not split evenly over the replicas."""
     if batch_size % replicas:
         raise ConfigError(f"`batch_size` {batch_size} must be a multiple of the number of replicas, {replicas}")
-
-
-def default_shards(batch_size: int, cores: int) -> int:
-    """Shards of a batch to compute in parallel: up to one per core, all equal, each of at least LEAST_STREAMS streams."""
-    for shards in range(cores, 1, -1):
-        if batch_size % shards == 0 and batch_size // shards >= LEAST_STREAMS:
-            return shards
-    return 1
 
 
 def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:

@@ -17,6 +17,7 @@ LEAST_UPDATES = 2_500  # that a wider model needs to reach a lower loss than a n
 DROPOUT = (2.5, 0.15)  # passes over the text up to which the rate is 0; increase per doubling beyond them
 WEIGHT_DROPOUT = (5.0, 0.2)
 MOST_DROPOUT = 0.5
+LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
 WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
 LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; most gradients are clipped, so a huge one does no harm
 FOR_ADAM = ("learning_rate", "clip_norm")
@@ -75,7 +76,7 @@ def recipe(
     def characters_read(width: int) -> float:
         """Characters that a model of this width trains on within the budget."""
         limits = [
-            None if seconds is None else max(seconds - START_SECONDS, 0.0) * _speed(width, machine),
+            None if seconds is None else max(seconds - START_SECONDS, 0.0) * _speed(width, machine, batch_size),
             None if epochs is None else epochs * characters,
             None if max_steps is None else max_steps * window,
         ]
@@ -100,11 +101,20 @@ def recipe(
     return chosen
 
 
-def _speed(width: int, machine: Machine) -> float:
-    """Estimated characters per second of training a model of this width on all cores."""
+def default_shards(batch_size: int, cores: int) -> int:
+    """Shards of a batch to compute in parallel: up to one per core, all equal, each of at least LEAST_STREAMS streams."""
+    for shards in range(cores, 1, -1):
+        if batch_size % shards == 0 and batch_size // shards >= LEAST_STREAMS:
+            return shards
+    return 1
+
+
+def _speed(width: int, machine: Machine, batch_size: int) -> float:
+    """Estimated characters per second of training a model of this width; on a CPU, with a core for each shard."""
+    units = machine.cores if machine.gpus else default_shards(batch_size, machine.cores)
     nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
     relative = 1.0 if machine.bfloat16 else ONLY_AVX2 if machine.only_avx2 else FLOAT32
-    return SPEEDS[nearest] * (nearest / width) ** 1.5 * machine.cores * relative
+    return SPEEDS[nearest] * (nearest / width) ** 1.5 * units * relative
 
 
 def _dropout(passes: float, without: float, per_doubling: float) -> float:

@@ -79,15 +79,36 @@ def test_a_system_without_cpuinfo_reports_nothing(monkeypatch, tmp_path):
     assert hardware._cpuinfo() == "model name\t: \ufffd\n"
 
 
-def test_a_control_groups_limit_counts(monkeypatch, tmp_path):
-    def limited_to(limit):
-        (tmp_path / "memory.max").write_text(limit)
-        monkeypatch.setattr(hardware, "Path", lambda path: tmp_path / Path(path).relative_to("/sys/fs/cgroup"))
-        return hardware.available_memory()
+ALL_MEMORY, ALL_CORES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), len(os.sched_getaffinity(0))
 
-    all_memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert limited_to("123456\n") == 123456
-    assert limited_to(f"{all_memory + 1}\n") == limited_to("max\n") == all_memory
+
+@pytest.mark.parametrize(
+    ("membership", "files", "memory", "cores"),
+    [
+        ("0::/\n", {"memory.max": "123456\n", "cpu.max": "100000 100000\n"}, 123456, 1),
+        ("0::/\n", {"memory.max": "max\n", "cpu.max": "max 100000\n"}, ALL_MEMORY, ALL_CORES),
+        ("0::/\n", {"memory.max": f"{ALL_MEMORY + 1}\n", "cpu.max": "9900000 100000\n"}, ALL_MEMORY, ALL_CORES),
+        ("0::/\n", {"cpu.max": "20000 100000\n"}, ALL_MEMORY, 1),  # a fifth of a core
+        ("0::/a/b\n", {"a/memory.max": "1000\n", "a/b/memory.max": "2000\n", "a/cpu.max": "50000 50000"}, 1000, 1),
+        ("0::/gone\n", {"memory.max": "1000\n"}, 1000, ALL_CORES),  # as a container sees its host's path
+        ("4:memory:/x\n1:cpu,cpuacct:/x\n", {
+            "memory/x/memory.limit_in_bytes": "3000\n", "cpu,cpuacct/x/cpu.cfs_quota_us": "100000\n",
+            "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n"}, 3000, 1),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, ALL_MEMORY, ALL_CORES),
+        ("", {}, ALL_MEMORY, ALL_CORES),
+        ("0::/../up\n", {"memory.max": "1000\n"}, 1000, ALL_CORES),
+    ],
+)  # fmt: skip
+def test_the_limits_of_control_groups_count(monkeypatch, tmp_path, membership, files, memory, cores):
+    groups, process = tmp_path / "cgroup", tmp_path / "of_process"
+    groups.mkdir()
+    process.write_text(membership)
+    for name, text in files.items():
+        (groups / name).parent.mkdir(parents=True, exist_ok=True)
+        (groups / name).write_text(text)
+    monkeypatch.setattr(hardware, "GROUPS", groups)
+    monkeypatch.setattr(hardware, "GROUPS_OF_PROCESS", process)
+    assert (hardware.available_memory(), available_cores()) == (memory, cores)
 
 
 def test_this_machine_is_described(cpuinfo, monkeypatch):
@@ -104,7 +125,9 @@ def test_settings_for_another_machine(cpuinfo, monkeypatch):
     monkeypatch.setattr(hardware, "available_cores", lambda: 2)
     assert settings_for(1_800_000, seconds=400)["hidden_size"] == 256
     assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 256
-    assert settings_for(1_800_000, seconds=400, cores=8)["hidden_size"] == 512
+    assert settings_for(1_800_000, seconds=400, cores=8)["hidden_size"] == 384
+    for cores in (4, 64):  # a batch of 32 is split in four
+        assert settings_for(1_800_000, seconds=400, cores=cores)["hidden_size"] == 384
     assert settings_for(1_800_000, seconds=400, bfloat16=True)["hidden_size"] == 512
     cpuinfo(CPUINFO.format(flags="avx512f"))
     assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 512
