@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from ..errors import CharRNNError, ConfigError, DivergedError, PeerError, warn
 from ..inference.evaluation import Evaluator, StoppedError
-from ..machine.hardware import gpus, this_machine
-from ..machine.startup import in_force
+from ..machine.hardware import physical_gpus, this_machine
+from ..machine.startup import in_force, start
 from ..runs import checkpoint
 from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
@@ -93,7 +93,8 @@ class Trainer:
         record = self.directory.records[before] if before else None
         if record:
             train_config = dataclasses.replace(train_config, shards=record.train.shards, xla=record.train.xla)
-        config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
+        config = complete(train_config, len(ids), this_machine(physical_gpus()), replicas.count)
+        start(replicas.shards(config.shards))
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
         self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
         self.calendar = Calendar(self.config, self.steps_per_epoch, validates=self.validation_characters > 1)
