@@ -28,7 +28,7 @@ def load() -> Any:
     """Import TensorFlow and Keras with our defaults for the switches that the user has not set, and return TensorFlow.
 
     No device is started yet, so that threads and a cluster can still be configured. If the host has imported TensorFlow
-    before, nothing of it is changed. Raises ConfigError where Keras uses another backend.
+    before, its switches stay as they are. Raises ConfigError where Keras uses another backend.
     """
     check_backend()
     if not _imported_before():
@@ -36,8 +36,7 @@ def load() -> Any:
     with nullcontext() if _imported_before() else _silence():
         import tensorflow as tf  # after the switches
 
-        if not _imported_before():
-            tf.get_logger().setLevel("ERROR")
+        tf.get_logger().setLevel("ERROR")
         import keras  # noqa: F401
     check_backend()
     return tf
@@ -67,7 +66,7 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     if missed:
         first = " and ".join(f"{variable}={value}" for variable, value in missed.items())
         warn(
-            "TensorFlow was started before charrnn_tf, with settings that can make it 1.5 times slower. Set "
+            "TensorFlow was started before charrnn_tf, with settings that can make it 1.4 times slower. Set "
             f"{first} in the environment before you import it, or use charrnn_tf first."
         )
     if not workers:
