@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "1.0.0"
+
 if TYPE_CHECKING:
     from .api.run import Run as Run
     from .api.run import open_run as open_run
@@ -49,12 +51,15 @@ _HOME = {
     "export_saved_model": "formats.savedmodel",
 }
 __all__ = list(_HOME)
+_HEAVY = ("network", "inference", "training", "formats")  # rooms that import TensorFlow
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: import the module of a public name when it is first used."""
+    """PEP 562: import the module of a public name when it is first used, TensorFlow before it as the command does."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOME[name].split(".")[0] in _HEAVY:
+        import_module(".machine.startup", __name__).load()
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -6,7 +6,11 @@ fixture. TensorFlow is imported where it is needed only, so that tests of module
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported; commands run by tests inherit it
+# Before TensorFlow is imported; commands run by tests inherit it
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 
 import functools
 import hashlib

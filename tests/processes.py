@@ -77,7 +77,7 @@ def _parent():
     """What forks, and its socket; it ends when that is closed, with the tests at the latest."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
     with theirs:
         script = [sys.executable, __file__, str(theirs.fileno())]
         parent = subprocess.Popen(script, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)

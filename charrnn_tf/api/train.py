@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..machine import startup
 from ..settings.merge import hint, read_settings
 from ..settings.presets import DEFAULT
 from ..settings.schema import SETTINGS
@@ -55,6 +56,7 @@ def train(
     >>> print(run.sample("The ", 500))  # doctest: +SKIP
     """
     started = time.monotonic()
+    startup.check_backend()
     for name in settings:
         if name not in SETTINGS:
             raise ConfigError(f"train has no argument {name!r}{hint(name, {*ARGUMENTS, *SETTINGS})}")

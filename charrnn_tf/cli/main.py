@@ -6,13 +6,14 @@ from importlib.util import find_spec
 
 import click
 
+from .. import __version__
 from .options import Commands
 
 MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # each adds its COMMANDS
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="charrnn-tf", prog_name="charrnn-tf")
+@click.version_option(__version__, prog_name="charrnn-tf")
 def cli() -> None:
     """Train character-level language models, generate text with them, score texts, export models.
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ..errors import CharRNNError, reason
+from ..machine import startup
 from ..settings.schema import EPOCH, SETTINGS, UNKNOWN, Interval, Setting
 
 Command = Callable[..., Any]
@@ -59,7 +60,12 @@ def in_options(message: str) -> str:
 
 
 class Grouped(click.Command):
-    """A command whose help lists its options under headings."""
+    """A command with its own settings of Keras, whose help lists its options under headings."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        startup.use_own_keras()
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, in the order in which the groups first appear."""

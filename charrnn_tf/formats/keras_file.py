@@ -6,7 +6,6 @@ Files are read as data, settings as JSON and numbers as HDF5; no layer is built 
 import io
 import json
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -42,6 +41,11 @@ SKIPPED: dict[str, dict[str, list[Any]]] = {
     "CategoryEncoding": {"output_mode": ["one_hot"]},
     "Reshape": {"target_shape": [[-1, 1]]},
 }  # fmt: skip
+# Layer settings in a file that we write, all known to Keras 3.4; those left out have Keras's defaults
+WRITTEN = (
+    "name", "dtype", "batch_shape", "target_shape", "num_tokens", "output_mode", "input_dim", "output_dim", "units",
+    "activation", "return_sequences",
+)  # fmt: skip
 NO_STACK = "it is not a stack of LSTM or of GRU layers followed by one dense layer"
 
 
@@ -161,20 +165,36 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any 
     with appearing(output) as place, tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / f"model{SUFFIX}"  # Keras requires the suffix, and UTF-8
         model.save(saved)
-        shutil.copyfile(saved, place)
+        _write_for_all_versions(saved, place)
     characters = json.dumps({"characters": list(found.characters or ())})
     write_file(output.with_suffix(".vocabulary.json"), f"{characters}\n".encode())
     return ""
 
 
+def _write_for_all_versions(saved: Path, place: Path) -> None:
+    """Copy a `.keras` file without layer settings that older versions refuse even at their defaults; Keras 3.4 reads it."""
+    with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(place, "w") as copy:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == SETTINGS:
+                settings = json.loads(content)
+                for layer in settings["config"]["layers"]:
+                    kept = {key: value for key, value in layer["config"].items() if key in WRITTEN}
+                    dtype = kept["dtype"]
+                    layer["config"] = kept | {"dtype": dtype if isinstance(dtype, str) else dtype["config"]["name"]}
+                content = json.dumps(settings).encode()
+            copy.writestr(name, content)
+
+
 def _keras_model(config: ModelConfig) -> keras.Model:
+    real = {"dtype": "float32"}
     ids = keras.Input((None,), dtype="int32", name="ids")
     if config.embedding_size:
-        x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding")(ids)
+        x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding", **real)(ids)
     else:
-        x = keras.layers.Reshape((-1, 1), name="columns")(ids)  # CategoryEncoding drops a last dimension of 1
-        x = keras.layers.CategoryEncoding(config.vocab_size, output_mode="one_hot", name="one_hot")(x)
+        x = keras.layers.Reshape((-1, 1), name="columns", **real)(ids)  # CategoryEncoding drops a last dimension of 1
+        x = keras.layers.CategoryEncoding(config.vocab_size, output_mode="one_hot", name="one_hot", **real)(x)
     for n in range(config.num_layers):
-        x = PLAIN_LAYERS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}")(x)
-    dense = keras.layers.Dense(config.vocab_size, activation="softmax", name="probabilities")
+        x = PLAIN_LAYERS[config.cell](config.hidden_size, return_sequences=True, name=f"{config.cell}_{n}", **real)(x)
+    dense = keras.layers.Dense(config.vocab_size, activation="softmax", name="probabilities", **real)
     return keras.Model(ids, dense(x), name="charrnn")

@@ -98,11 +98,16 @@ def only_avx2() -> bool:
     return "avx2" in _instructions() and "avx512f" not in _instructions()
 
 
+def onednn_by_default() -> bool:
+    """Whether TensorFlow uses oneDNN on this CPU without being asked (x86 with instructions for neural networks)."""
+    return bool({"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"} & _instructions())
+
+
 def physical_gpus() -> int:
-    """GPUs that TensorFlow lists; unlike `gpus`, asking does not start its devices."""
+    """GPUs that TensorFlow may use; unlike `gpus`, asking does not start its devices."""
     import tensorflow as tf  # the module must load without
 
-    return len(tf.config.list_physical_devices("GPU"))
+    return len(tf.config.get_visible_devices("GPU"))
 
 
 def gpus() -> int:

@@ -1,40 +1,52 @@
-"""Starts TensorFlow quietly, with the switches and threads that make it fast on a CPU.
+"""Starts TensorFlow quietly, with the switches and threads that make it fast on a CPU, and Keras with TensorFlow.
 
-Only commands and `train` call it: importing the package must not change its host's environment.
+What needs TensorFlow calls it: importing the package must not change its host's environment.
 """
 
+import functools
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
-from ..errors import warn
-from .hardware import ONEDNN, available_cores, gpus, processor
+from ..errors import ConfigError, warn
+from .hardware import ONEDNN, available_cores, gpus, onednn_by_default, processor
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _started: list[bool] = []  # whether this process has started it
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
+BACKEND, KERAS_HOME = "KERAS_BACKEND", "KERAS_HOME"
+FLOATS = ("float16", "float32", "float64")
+KERAS_DEFAULTS = {"backend": "tensorflow", "floatx": "float32", "epsilon": 1e-7}  # that keras.json may change
 
 
 def load() -> Any:
-    """Import TensorFlow with our defaults for the switches that the user has not set, and return it.
+    """Import TensorFlow and Keras with our defaults for the switches that the user has not set, and return TensorFlow.
 
-    No device is started yet, so that threads and a cluster can still be configured.
+    No device is started yet, so that threads and a cluster can still be configured. If the host has imported TensorFlow
+    before, its switches stay as they are. Raises ConfigError where Keras uses another backend.
     """
-    os.environ.setdefault(ONEDNN, "1")
-    with _silence():
+    check_backend()
+    if not _imported_before():
+        os.environ.setdefault(ONEDNN, "1")
+    with nullcontext() if _imported_before() else _silence():
         import tensorflow as tf  # after the switches
 
         tf.get_logger().setLevel("ERROR")
+        import keras  # noqa: F401
+    check_backend()
     return tf
 
 
 def start(shards: int | None = None, workers: bool = False) -> None:
     """Import TensorFlow, divide the cores among the shards of a batch, and start its devices.
 
-    Only the first call in a process counts: TensorFlow takes its threads once.
+    Only the first call in a process counts: TensorFlow takes its threads once. Threads that the user has set stay. Where the
+    host has started TensorFlow in a slower way, one warning says so.
     shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
     workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
@@ -43,19 +55,72 @@ def start(shards: int | None = None, workers: bool = False) -> None:
         return
     _started.append(True)
     cores = available_cores()
-    threading = tf.config.threading
-    for variable, set_threads, threads in (
-        (INTRA, threading.set_intra_op_parallelism_threads, max(1, cores // (shards or cores))),
-        (INTER, threading.set_inter_op_parallelism_threads, cores),
-    ):
-        if variable not in os.environ:
+    missed = {ONEDNN: 1} if _imported_before() and ONEDNN not in os.environ and not onednn_by_default() else {}
+    for variable, kind, threads in ((INTRA, "intra", max(1, cores // (shards or cores))), (INTER, "inter", cores)):
+        get, set_to = (getattr(tf.config.threading, f"{verb}_{kind}_op_parallelism_threads") for verb in ("get", "set"))
+        if variable not in os.environ and not get():
             try:
-                set_threads(threads)
-            except RuntimeError:  # its devices were started before, with other threads
-                warn(f"TensorFlow runs already, with other threads than are fastest here: set {variable}={threads} first.")
+                set_to(threads)
+            except RuntimeError:  # its devices were started before, with a thread per core
+                missed |= {variable: threads} if threads != cores else {}
+    if missed:
+        first = " and ".join(f"{variable}={value}" for variable, value in missed.items())
+        warn(
+            "TensorFlow was started before charrnn_tf, with settings that can make it 1.4 times slower. Set "
+            f"{first} in the environment before you import it, or use charrnn_tf first."
+        )
     if not workers:
-        with _silence():
+        with nullcontext() if _imported_before() else _silence():
             tf.config.list_logical_devices()
+
+
+def check_backend() -> None:
+    """Raise ConfigError where Keras has another backend than TensorFlow, or will have once it is imported, or can't be."""
+    keras, settings = sys.modules.get("keras"), _keras_settings()
+    if not keras and not (settings["floatx"] in FLOATS and isinstance(settings["epsilon"], float)):
+        raise ConfigError(
+            f"{_keras_json()!r} stops Keras and TensorFlow: floatx must be one of {', '.join(FLOATS)}, epsilon a number "
+            "with a point. Correct the file, or remove it."
+        )
+    backend = keras.config.backend() if keras else os.environ.get(BACKEND) or settings["backend"]
+    if backend != KERAS_DEFAULTS["backend"]:
+        raise ConfigError(
+            f"Keras has the backend {backend}, and charrnn_tf needs TensorFlow: set {BACKEND}=tensorflow in the environment "
+            "and start Python (or the notebook's kernel) again"
+        )
+
+
+def use_own_keras() -> None:
+    """For the command: make Keras use TensorFlow and its own defaults, with a warning where the user has set others."""
+    if "keras" in sys.modules:
+        return
+    asked = os.environ.get(BACKEND) or KERAS_DEFAULTS["backend"]
+    changed = [f"{name} {value}" for name, value in _keras_settings().items() if value != KERAS_DEFAULTS[name]]
+    other = [f"{BACKEND}={asked}"] if asked != KERAS_DEFAULTS["backend"] else []
+    other += [f"{', '.join(changed)} in {_keras_json()}"] if changed else []
+    os.environ[BACKEND] = "tensorflow"
+    os.environ[KERAS_HOME] = os.devnull  # a folder without keras.json
+    if other:
+        warn(f"charrnn-tf ignores {' and '.join(other)}: it computes with TensorFlow in float32.")
+
+
+def _keras_json() -> str:
+    return os.path.join(os.environ.get(KERAS_HOME) or os.path.expanduser("~/.keras"), "keras.json")
+
+
+def _keras_settings() -> dict[str, Any]:
+    """What keras.json says of KERAS_DEFAULTS; Keras ignores a file that is not JSON."""
+    try:
+        found = json.loads(Path(_keras_json()).read_text(encoding="utf-8"))
+        return {name: found.get(name, default) for name, default in KERAS_DEFAULTS.items()}
+    except (OSError, ValueError, AttributeError):
+        return KERAS_DEFAULTS
+
+
+@functools.cache
+def _imported_before() -> bool:
+    """Whether something else imported TensorFlow before `load` did."""
+    return "tensorflow" in sys.modules
 
 
 def in_force() -> dict[str, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..settings.schema import ModelConfig
 
+DTYPE = "float32"  # of the drawn numbers, whatever Keras's default is
+
 
 def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
     """Draw all weights from a seed, by `config.init`.
@@ -48,8 +50,8 @@ def _recurrent_weights(draw: np.random.Generator, config: ModelConfig, shapes: S
     elif config.init == "tf1":
         ones[0, : 2 * H] = 1
     if config.init == "keras":
-        glorot = keras.initializers.GlorotUniform(_seed(draw))(kernel)
-        return [glorot, keras.initializers.Orthogonal(seed=_seed(draw))(recurrent), ones]
+        glorot = keras.initializers.GlorotUniform(_seed(draw))(kernel, DTYPE)
+        return [glorot, keras.initializers.Orthogonal(seed=_seed(draw))(recurrent, DTYPE), ones]
     limit = math.sqrt(6 / (kernel[0] + recurrent[0] + recurrent[1]))
     return [draw.uniform(-limit, limit, kernel), draw.uniform(-limit, limit, recurrent), ones]
 
@@ -63,8 +65,8 @@ def _dense_weights(draw: np.random.Generator, config: ModelConfig, shapes: Seque
     if config.init == "wide":
         return [draw.uniform(-1, 1, kernel), np.zeros(bias)]
     if config.init == "keras":
-        return [keras.initializers.GlorotUniform(_seed(draw))(kernel), np.zeros(bias)]
-    return [keras.initializers.TruncatedNormal(stddev=0.1, seed=_seed(draw))(kernel), np.zeros(bias)]
+        return [keras.initializers.GlorotUniform(_seed(draw))(kernel, DTYPE), np.zeros(bias)]
+    return [keras.initializers.TruncatedNormal(stddev=0.1, seed=_seed(draw))(kernel, DTYPE), np.zeros(bias)]
 
 
 def _seed(draw: np.random.Generator) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..machine import startup
 from ..settings.schema import CELLS, ModelConfig
 from .cells import LAYERS, Engine, State
 from .initializers import initialize
@@ -20,19 +21,22 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
 
     Input, one-hot or embedding, `num_layers` recurrent layers each with dropout, dense (`logits`), softmax. The same
     weights serve any batch size; sampling builds a second model with batch 1. Initial weights follow `config.init` and
-    `seed`.
+    `seed`. It is float32 whatever Keras's global policy is.
     """
+    startup.start()
+    real = {"dtype": "float32"}
     ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
     if config.embedding_size:
-        x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding")(ids)
+        x = keras.layers.Embedding(config.vocab_size, config.embedding_size, name="embedding", **real)(ids)
     else:
-        x = keras.ops.one_hot(ids, config.vocab_size)
+        x = keras.ops.one_hot(ids, config.vocab_size, **real)
     for n in range(config.num_layers):
         layer = LAYERS[config.cell]
-        x = layer(config.hidden_size, return_sequences=True, stateful=True, name=f"{config.cell}_{n}")(x)
-        x = keras.layers.Dropout(config.dropout, name=f"dropout_{n}")(x)
-    logits = keras.layers.Dense(config.vocab_size, name="logits")(x)
-    model = keras.Model(ids, keras.layers.Softmax(name="softmax")(logits), name="charrnn")
+        x = layer(config.hidden_size, return_sequences=True, stateful=True, name=f"{config.cell}_{n}", **real)(x)
+        x = keras.layers.Dropout(config.dropout, name=f"dropout_{n}", **real)(x)
+    logits = keras.layers.Dense(config.vocab_size, name="logits", **real)(x)
+    model = keras.Model(ids, keras.layers.Softmax(name="softmax", **real)(logits), name="charrnn")
+    model.dtype_policy = "float32"
     initialize(model, config, seed)
     return model
 

@@ -24,6 +24,7 @@ from .find import NAME, list_checkpoints
 from .record import CONFIG, INDEX, SUMS, VARIABLES, Record, read_record, to_json
 
 TRIAL = ".trial"  # folder of the checkpoint that `prove` writes
+GRAPH, VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"  # keys of TensorFlow's checkpoints
 
 
 def write(
@@ -101,12 +102,12 @@ def write_index(directory: Path) -> None:
 
 def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
     """Restore all variables that `write` saved; raises CheckpointError unless they match one to one."""
-    _read(path, variables, lambda status: status.assert_consumed())
+    _read(path, variables, whole=True)
 
 
 def restore_weights(path: str | Path, model: keras.Model) -> None:
     """Restore only the weights of a checkpoint, into a model of any batch size."""
-    _read(path, {"weights": weights(model)}, lambda status: status.expect_partial().assert_existing_objects_matched())
+    _read(path, {"weights": weights(model)}, whole=False)
 
 
 def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Record]:
@@ -117,12 +118,30 @@ def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Reco
     return model, record
 
 
-def _read(path: str | Path, variables: Mapping[str, Any], check: Callable[[Any], object]) -> None:
+def _read(path: str | Path, groups: Mapping[str, Mapping[str, Any]], whole: bool) -> None:
+    """Assign each variable of these groups from the file, and compare its value with the file's.
+
+    TensorFlow's own `read` checks only what it tracks, which can be nothing. whole: the file must have no other groups.
+    """
+    expected = {f"{group}/{_escaped(name)}{VALUE}": each for group, named in groups.items() for name, each in named.items()}
     try:
-        check(tf.train.Checkpoint(**variables).read(str(Path(path) / VARIABLES)))
-    except (tf.errors.OpError, ValueError, AssertionError) as error:
+        file = tf.train.load_checkpoint(str(Path(path) / VARIABLES))
+        stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
+        if unlike := sorted(stored ^ expected.keys()):
+            raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
+        for key, variable in expected.items():
+            value = file.get_tensor(key)
+            variable.assign(value)
+            if variable.numpy().tobytes() != value.tobytes():
+                raise ValueError(f"{key.removesuffix(VALUE)} has another value after it was read")
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
         first_line = str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
+
+
+def _escaped(name: str) -> str:
+    """A variable's name as TensorFlow's checkpoints spell it."""
+    return name.replace(".", "..").replace("/", ".S")
 
 
 def put_aside(path: Path) -> None:

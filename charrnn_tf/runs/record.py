@@ -8,10 +8,10 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import CharRNNError, CheckpointError, ConfigError, reason
 from ..files import sha256
 from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, whole_number
@@ -147,7 +147,11 @@ def _state(path: Path) -> tuple[Any, bool]:
 
 def to_json(record: Record) -> str:
     """The text of config.json."""
-    packages = {name: metadata.version(name) for name in ("charrnn-tf", "tensorflow", "keras", "numpy")}
+    import keras  # the module must load without these
+    import numpy
+    import tensorflow as tf
+
+    packages = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": numpy.__version__}
     data = {
         "format": FORMAT,
         "counters": {"step": record.step, "epoch": record.epoch, "seconds": record.seconds},
@@ -158,7 +162,7 @@ def to_json(record: Record) -> str:
         "text": dataclasses.asdict(record.text),
         "only_while_best": record.only_while_best,
         "init_from": record.init_from,
-        "versions": {"python": platform.python_version(), **packages},
+        "versions": {"python": platform.python_version(), "charrnn-tf": __version__, **packages},
         "in_force": dict(record.in_force),
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -5,9 +5,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
+from .. import __version__
 from ..errors import TextError, reason
 from ..files import sha256
 
@@ -86,7 +86,7 @@ def _download(url: str, partial: Path, size: int, progress: Callable[[int, int],
         return
     if have > size:
         have = 0
-    headers = {"User-Agent": f"charrnn-tf/{version('charrnn-tf')}"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"User-Agent": f"charrnn-tf/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
             partial.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..machine.hardware import gpus
+from ..machine.hardware import physical_gpus
 from ..runs.find import list_checkpoints
 from ..runs.record import CONFIG, Record, read_record
 from ..settings.merge import Asked, check_resumed, check_share
@@ -125,7 +125,7 @@ def resumed(
             f"the text can't change on `resume`: the run in {str(directory)!r} was trained on {record.text.characters:,} "
             f"characters, and these are {'other' if record.text.characters == text.characters else f'{text.characters:,}'}"
         )
-    kept = record.train_on(gpus())
+    kept = record.train_on(physical_gpus())
     return dataclasses.replace(train_config, shards=kept.shards, xla=kept.xla)
 
 

@@ -26,8 +26,17 @@ class Adam(keras.optimizers.Adam):
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """The optimizer named in the settings; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
 
-    `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply.
+    `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply. Its variables
+    are float32 whatever Keras's default is.
     """
-    if config.optimizer == "adam":
-        return Adam(config.learning_rate, epsilon=1e-8)
-    return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)
+    kind, epsilon = {
+        "adam": (Adam, {"epsilon": 1e-8}),
+        "rmsprop": (keras.optimizers.RMSprop, {"epsilon": 1e-7}),
+        "sgd": (keras.optimizers.SGD, {}),
+    }[config.optimizer]
+    default = keras.config.floatx()
+    keras.config.set_floatx("float32")  # of the variable for the learning rate; slots have their weight's dtype
+    try:
+        return kind(config.learning_rate, **epsilon)
+    finally:
+        keras.config.set_floatx(default)

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from ..errors import CharRNNError, PeerError, warn
 from ..inference.evaluation import Evaluator
-from ..machine.hardware import gpus, this_machine
-from ..machine.startup import in_force
+from ..machine.hardware import physical_gpus, this_machine
+from ..machine.startup import in_force, start
 from ..runs import checkpoint
 from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
@@ -88,7 +88,8 @@ class Trainer:
         record = self.directory.records[before] if before else None
         if record:
             train_config = fit.resumed(record, model_config, train_config, vocabulary, self.text, directory)
-        config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
+        config = complete(train_config, len(ids), this_machine(physical_gpus()), replicas.count)
+        start(replicas.shards(config.shards))
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
         self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
         self.calendar = Calendar(self.config, self.steps_per_epoch, validates=self.validation_characters > 1)

@@ -1,16 +1,19 @@
 """The command as a whole: version, exit status, errors as one line, bugs with their traceback, and processes of its own."""
 
+import json
 import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 import processes
 import pytest
 from commandline import TINY, assert_one_line, call, refuse, start, succeed
+from conftest import write_checkpoint
 
+import charrnn_tf
 from charrnn_tf.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -18,6 +21,19 @@ pytestmark = pytest.mark.usefixtures("one_process")
 
 def test_version():
     assert succeed("--version") == f"charrnn-tf, version {version('charrnn-tf')}\n"
+
+
+def test_a_package_without_metadata_of_its_own_has_a_version_and_saves(monkeypatch, tmp_path):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    for name in ("version", "distribution"):
+        monkeypatch.setattr(f"importlib.metadata.{name}", missing)
+    assert succeed("--version") == f"charrnn-tf, version {charrnn_tf.__version__}\n"
+    path = write_checkpoint(tmp_path)
+    versions = json.loads((path / "config.json").read_text(encoding="utf-8"))["versions"]
+    assert versions["charrnn-tf"] == charrnn_tf.__version__
+    assert versions["tensorflow"].startswith("2.")
 
 
 def test_the_console_script_is_this_command():

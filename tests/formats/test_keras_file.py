@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import zipfile
 
 import h5py
 import keras
@@ -241,6 +244,43 @@ def test_an_exported_model_is_plain_layers_with_the_same_distributions(tmp_path,
     assert beside == {"characters": list(CHARACTERS)}
     again = import_model(path, tmp_path / "again", VOCABULARY)
     np.testing.assert_array_equal(logits_of(again), logits)
+
+
+KNOWN = {  # arguments of layers in Keras 3.4, the oldest version that reads our files
+    "InputLayer": {"name", "dtype", "batch_shape", "batch_size", "shape", "sparse"},
+    "Embedding": {"name", "dtype", "trainable", "input_dim", "output_dim", "mask_zero"},
+    "Reshape": {"name", "dtype", "trainable", "target_shape"},
+    "CategoryEncoding": {"name", "dtype", "num_tokens", "output_mode"},
+    "LSTM": {"name", "dtype", "trainable", "units", "activation", "return_sequences"},
+    "GRU": {"name", "dtype", "trainable", "units", "activation", "return_sequences", "reset_after"},
+    "Dense": {"name", "dtype", "trainable", "units", "activation", "use_bias"},
+}
+
+
+@pytest.mark.parametrize(("cell", "embedding"), [("lstm", 0), ("gru", 5)])
+def test_an_older_keras_knows_all_settings_of_an_exported_model(tmp_path, cell, embedding):
+    checkpoint = write_checkpoint(tmp_path, cell=cell, hidden_size=H, embedding_size=embedding)
+    keras_file.export_checkpoint(checkpoint, tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as archive:
+        layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    assert {layer["class_name"] for layer in layers} >= {"InputLayer", cell.upper(), "Dense"}
+    for layer in layers:
+        assert set(layer["config"]) <= KNOWN[layer["class_name"]]
+        assert layer["config"]["dtype"] in ("float32", "int32")
+
+
+@pytest.mark.slow
+def test_an_older_keras_reads_an_exported_model(tmp_path):
+    python = os.environ.get("CHARRNN_OLD_KERAS")
+    if not python:
+        pytest.skip("CHARRNN_OLD_KERAS names no Python that has an older Keras")
+    checkpoint = write_checkpoint(tmp_path, characters=CHARACTERS, hidden_size=H, num_layers=2, init="pytorch")
+    keras_file.export_checkpoint(checkpoint, tmp_path / "new.keras")
+    command, plain = [python, "-c", PLAIN, "new.keras", json.dumps(IDS.tolist())], dict(os.environ)
+    plain.pop("PYTHONPATH", None)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=plain)
+    expected = tf.nn.log_softmax(logits_of(checkpoint))
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, atol=1e-5)
 
 
 def test_an_export_must_end_with_keras(tmp_path):

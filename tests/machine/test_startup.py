@@ -1,11 +1,16 @@
-"""TensorFlow's start: switches, threads, messages, and the record of them; the library itself changes nothing."""
+"""TensorFlow's start: switches, threads, messages, the record of them, and Keras's settings."""
 
 import json
 import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import processes
 import pytest
 
+from charrnn_tf import train
+from charrnn_tf.errors import ConfigError, warn
 from charrnn_tf.machine import startup
 from charrnn_tf.machine.hardware import available_cores, processor
 
@@ -39,6 +44,7 @@ def test_in_force_is_what_the_environment_says():
 def test_start_sets_only_what_the_user_has_not_set():
     code = (
         "import json, sys\nfrom charrnn_tf.machine import startup\nstartup.available_cores = lambda: 6\n"
+        "startup._imported_before = lambda: False  # these processes begin with TensorFlow loaded\n"
         "startup.start(*map(int, sys.argv[1:]))\nprint(json.dumps(startup.in_force()))"
     )
     names = ("intra_op_threads", "inter_op_threads", "onednn")
@@ -53,22 +59,116 @@ def test_start_sets_only_what_the_user_has_not_set():
         assert [started[name] for name in names] == expected
 
 
+def fresh(code):
+    """Output and errors of a true process: what it does before TensorFlow is loaded counts."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
+    code = f"from charrnn_tf.machine import startup\nstartup.available_cores = lambda: 2\n{code}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=plain)
+    return done.stdout, done.stderr
+
+
 @pytest.mark.slow
-def test_the_library_leaves_its_hosts_environment_alone(tmp_path):
+def test_parts_of_the_library_start_tensorflow_as_the_command_does():
     code = (
-        "import os, sys\n"
-        "import keras, tensorflow as tf  # these set variables of their own\n"
-        "before = dict(os.environ), tf.config.threading.get_intra_op_parallelism_threads()\n"
-        "from charrnn_tf import ModelConfig, TrainConfig, Trainer, Vocabulary, build_model\n"
-        "text = 'the cat sat on a mat. ' * 4\n"
-        "vocabulary = Vocabulary.from_text(text)\n"
-        "model = ModelConfig(len(vocabulary), hidden_size=4)\n"
-        "build_model(model, 1)(tf.constant([[0, 1]]))\n"
-        "config = TrainConfig(batch_size=2, num_steps=4, max_steps=1)\n"
-        "rows = list(Trainer(model, config, vocabulary, vocabulary.encode(text), sys.argv[1]).run())\n"
-        "print(len(rows), (dict(os.environ), tf.config.threading.get_intra_op_parallelism_threads()) == before)"
+        "import charrnn_tf as cr, sys\n"
+        "vocabulary = cr.Vocabulary('ab')\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "cr.Sampler(cr.ModelConfig(2, hidden_size=4), vocabulary).sample('a', 3, seed=1)\n"
+        "there = startup.in_force()\n"
+        "print(there['intra_op_threads'], there['inter_op_threads'], there['onednn'])"
     )
-    assert run(code, tmp_path / "run") == "1 True\n"
+    assert fresh(code) == ("1 2 1\n", "")
+
+
+HOST = (
+    "import os, keras, tensorflow as tf  # these set variables of their own\n"
+    "startup.onednn_by_default = lambda: {onednn}\n"
+    "{before}\n"
+    "environment = dict(os.environ)\n"
+    "from charrnn_tf import ModelConfig, build_model\n"
+    "models = [build_model(ModelConfig(3, hidden_size=4), 1) for _ in range(2)]\n"
+    "print(dict(os.environ) == environment, tf.config.threading.get_intra_op_parallelism_threads())"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("onednn", "before", "threads", "missed"),
+    [
+        (True, "", 1, None),  # no device has started: nothing is lost
+        (False, "tf.constant(1)", 0, "TF_ENABLE_ONEDNN_OPTS=1 and TF_NUM_INTRAOP_THREADS=1"),
+    ],
+)
+def test_a_host_that_imported_tensorflow_keeps_its_environment(onednn, before, threads, missed):
+    printed, errors = fresh(HOST.format(onednn=onednn, before=before))
+    assert printed == f"True {threads}\n"
+    warnings = [line for line in errors.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == bool(missed)
+    assert all(f" Set {missed} in the environment" in line for line in warnings)
+
+
+# Keras's settings
+
+
+@pytest.fixture
+def before_keras(monkeypatch, tmp_path):
+    """A function that sets KERAS_BACKEND and keras.json, in a process that seems not to have imported Keras."""
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+
+    def settings(backend, entries):
+        monkeypatch.setenv("KERAS_BACKEND", backend)
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        (tmp_path / "keras.json").write_text(json.dumps(entries))
+
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("backend", "entries", "message"),
+    [
+        ("", {}, None),
+        ("tensorflow", {"backend": "jax"}, None),
+        ("", {"floatx": "float64", "epsilon": 1.0}, None),
+        ("torch", {}, "Keras has the backend torch, and charrnn_tf needs TensorFlow: set KERAS_BACKEND=tensorflow"),
+        ("", {"backend": "jax"}, "Keras has the backend jax, "),
+        ("", {"epsilon": 1}, "keras.json' stops Keras and TensorFlow: floatx must be one of float16, float32, float64, eps"),
+        ("", {"floatx": "bfloat16"}, "Correct the file, or remove it."),
+    ],
+)
+def test_another_backend_of_keras_is_one_line(before_keras, backend, entries, message):
+    before_keras(backend, entries)
+    if not message:
+        startup.check_backend()
+        return
+    with pytest.raises(ConfigError) as caught:
+        startup.check_backend()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_backend_that_keras_was_imported_with_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(config=SimpleNamespace(backend=lambda: "torch")))
+    with pytest.raises(ConfigError, match="backend torch"):
+        train("no-such-file")
+
+
+@pytest.mark.parametrize(
+    ("backend", "entries", "ignored"),
+    [
+        ("", {}, None),
+        ("tensorflow", {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_first"}, None),
+        ("jax", {}, "KERAS_BACKEND=jax"),
+        ("torch", {"backend": "jax", "epsilon": 1}, "KERAS_BACKEND=torch and backend jax, epsilon 1 in {file}"),
+    ],
+)
+def test_the_command_says_which_settings_of_keras_it_ignores(before_keras, caplog, tmp_path, backend, entries, ignored):
+    before_keras(backend, entries)
+    warn.cache_clear()
+    startup.use_own_keras()
+    startup.check_backend()
+    said = ignored and f"Warning: charrnn-tf ignores {ignored}: it computes with TensorFlow in float32."
+    assert caplog.messages == ([said.format(file=tmp_path / "keras.json")] if said else [])
 
 
 def noise():

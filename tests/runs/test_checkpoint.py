@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +128,23 @@ def test_a_state_of_another_shape_is_refused(made, changes):
     run = RunState(record.model, dataclasses.replace(record.train, **changes))
     with pytest.raises(CheckpointError, match="does not fit"):
         checkpoint.restore(made, run.variables())
+
+
+def test_a_restore_that_finds_nothing_to_read_is_refused(made, monkeypatch):
+    """With another backend of Keras, nothing that TensorFlow tracks was there, and its own check found nothing to match."""
+    model = build_model(read_record(made).model, 1)
+    monkeypatch.setattr(checkpoint, "weights", lambda model: {})
+    with pytest.raises(CheckpointError, match=r"does not fit .*: 5 variables are only in one of them, such as weights/"):
+        checkpoint.restore_weights(made, model)
+
+
+def test_a_variable_that_keeps_its_value_is_noticed(made, monkeypatch):
+    model = build_model(read_record(made).model, 1)
+    named = checkpoint.weights(model)
+    named["logits.kernel"] = SimpleNamespace(assign=lambda value: None, numpy=lambda: np.zeros((8, 3), np.float32))
+    monkeypatch.setattr(checkpoint, "weights", lambda model: named)
+    with pytest.raises(CheckpointError, match=r"weights/logits\.\.kernel has another value after it was read"):
+        checkpoint.restore_weights(made, model)
 
 
 def test_a_config_of_another_shape_than_the_variables_is_refused(duplicate):

@@ -752,7 +752,7 @@ def test_shards_are_as_many_as_cores_or_as_asked(tmp_path):
 @pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize("settings", [{}, {"max_steps": 3}])
 def test_on_a_gpu_a_batch_is_whole_and_xla_is_off(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr(module, "gpus", lambda: 1)
+    monkeypatch.setattr(module, "physical_gpus", lambda: 1)
     for batch_size in (2, 10):
         config = trainer(tmp_path, batch_size=batch_size, shards=None, **settings).config
         assert (config.shards, config.xla) == (1, False)
