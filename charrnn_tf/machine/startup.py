@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..errors import warn
+from ..errors import ConfigError, warn
 from .hardware import ONEDNN, available_cores, gpus, processor
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _started: list[bool] = []  # whether this process has started it
+_used_by: list[int] = []  # id of the process that computes with it
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 
 
@@ -38,6 +39,7 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
     workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
+    check_process()
     tf = load()
     if _started:
         return
@@ -56,6 +58,18 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     if not workers:
         with _silence():
             tf.config.list_logical_devices()
+
+
+def check_process() -> None:
+    """Raise ConfigError in a process that was forked from one that computes with TensorFlow: there it waits for ever."""
+    process = os.getpid()
+    if not _used_by:
+        _used_by.append(process)
+    if _used_by[0] != process:
+        raise ConfigError(
+            f"TensorFlow was started in process {_used_by[0]} and can't compute in process {process}, forked from it. Load "
+            "models after the fork, or start processes with multiprocessing's method 'spawn'."
+        )
 
 
 def in_force() -> dict[str, Any]:

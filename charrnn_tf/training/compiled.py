@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ..machine.startup import check_process
 from ..network.cells import State
 from ..network.model import shard
 from ..network.products import Tensor
@@ -27,6 +28,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     It makes one update for each window, and returns early once `MOST_SKIPPED` steps in a row were skipped. n is at most
     `budget.steps_per_call`. XLA compiles for a single shape, so for it the windows are padded to that many.
     """
+    check_process()
     replicas = run.replicas
     rows = replicas.rows(config.batch_size)
 

@@ -29,8 +29,10 @@ class Adam(keras.optimizers.Adam):
 def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """The optimizer named in the settings; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
 
+    The names are the same in every run: TensorFlow caches an operation for each name of a variable.
     `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply.
     """
     if config.optimizer == "adam":
-        return Adam(config.learning_rate, epsilon=1e-8)
-    return {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer](config.learning_rate)
+        return Adam(config.learning_rate, epsilon=1e-8, name="adam")
+    kind = {"sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}[config.optimizer]
+    return kind(config.learning_rate, name=config.optimizer)
