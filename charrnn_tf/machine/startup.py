@@ -104,7 +104,8 @@ def _silence() -> Iterator[None]:
     except OSError:  # no standard error at all
         yield
         return
-    sys.stderr.flush()
+    if sys.stderr:  # None where it is closed
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
         try:
