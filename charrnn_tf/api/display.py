@@ -35,8 +35,11 @@ CONTROLS |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 class TrainDisplay:
     """Shows a run's progress, rows and samples; also passes rows and samples to a TensorBoard event file."""
 
-    def __init__(self, trainer: Trainer, quiet: bool, events: EventFile | None = None) -> None:
-        self._trainer = trainer
+    def __init__(
+        self, trainer: Trainer, quiet: bool, events: EventFile | None = None, wording: Callable[[str], str] = str
+    ) -> None:
+        """wording: turns a line with the names of settings into the caller's terms."""
+        self._trainer, self._wording = trainer, wording
         self._outlook = Outlook(trainer)
         self._events = events
         self.active = bool(events) or not quiet  # whether progress and samples are wanted
@@ -65,7 +68,7 @@ class TrainDisplay:
     def introduce(self, resolved: Resolved) -> None:
         """Print the introduction of a run."""
         for line in introduction(self._trainer, resolved):
-            self.say(line)
+            self.say(self._wording(line))
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the live display."""

@@ -41,13 +41,13 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     )
     yield from notes(trainer)
     if resolved.chosen:
-        yield "Chosen for this text, budget and machine (any option overrides it):"
+        yield "Chosen for this text, budget and machine (any setting overrides it):"
         for name, (value, why) in resolved.chosen.items():
-            yield f"  {'--' + name.replace('_', '-'):<18} {value!s:<9} {why}"
+            yield f"  {f'`{name}`':<18} {value!s:<9} {why}"
     if not resolved.budget_given and config.max_seconds is not None:
         yield (
-            f"Budget: {duration(config.max_seconds)}, by the length of the text. Change it with --max-seconds, --epochs or "
-            "--max-steps."
+            f"Budget: {duration(config.max_seconds)}, by the length of the text. Change it with `max_seconds`, `epochs` or "
+            "`max_steps`."
         )
 
 
@@ -59,13 +59,7 @@ def notes(trainer: Trainer) -> list[str]:
     now, begun = in_force(), trainer.begun_under.items()
     if changed := [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]:
         notes.append(f"The run was started with {'; '.join(changed)}: losses may differ in their last digits.")
-    if trainer.step and trainer.calendar.steps_done(trainer.step):
-        notes.append("All steps of this run are done. To continue, pass a larger --max-steps or --epochs.")
-    elif trainer.step and trainer.ended_early:
-        notes.append("This run has ended early. To continue, pass a larger --patience, or 0.")
-    elif trainer.step and config.max_seconds and trainer.seconds >= config.max_seconds:
-        notes.append("Time budget used up. To continue, pass a larger --max-seconds, or --max-steps or --epochs.")
-    return notes
+    return notes + ([trainer.nothing_to_do] if trainer.nothing_to_do else [])
 
 
 def duration(seconds: float) -> str:

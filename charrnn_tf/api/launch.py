@@ -19,7 +19,8 @@ from ..runs.record import CONFIG, SUMS, Record
 from ..settings.merge import Resolved, check_resumed, initial_model, merge, resolve, resolve_resumed, resumed
 from ..settings.schema import TrainConfig
 from ..text.corpus import Corpus, TextRecord, load_corpus
-from ..text.sources import GIVEN, STANDARD_INPUT
+from ..text.sources import GIVEN, GIVEN_IDS, STANDARD_INPUT
+from ..training.rows import release
 from .progress import Reading
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Request:
 
 def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
     """The trainer of a new run, and how its settings were chosen."""
+    release(request.directory)
     asked = merge(request.preset, request.file, request.flags)
     cluster = _cluster(asked.train)
     if not cluster and not request.overwrite and not os.path.exists(os.path.join(request.directory, LOCK)):
@@ -79,6 +81,7 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
 def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
     """The trainer that continues the run in a folder."""
     directory = request.directory
+    release(directory)
     asked = merge(request.preset, request.file, request.flags)
     path, record = find_record("latest", directory)
     if not record.text.characters:
@@ -94,6 +97,8 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         raise TextError(f"this run reads standard input: pass its text again, with: {resuming(directory, record.text)}")
     if GIVEN in sources and request.content is None:
         raise TextError("this run was trained on a string: pass it again with `text`")
+    if GIVEN_IDS in sources:
+        raise TextError("this run was trained on ids passed to Trainer: continue it with Trainer(..., resume=True)")
     corpus = _read(request, request.text or sources, record.train, record, reading, expected=record.text)
     startup.load()
     resolved = resolve_resumed(
@@ -113,8 +118,6 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
 def resuming(directory: str, text: TextRecord) -> str:
     """The command that continues a run."""
     paths = [source.path for source in text.sources]
-    if GIVEN in paths:
-        return f"charrnn_tf.train(text=..., resume=True, checkpoint_dir={directory!r})"
     again = "".join(f" {shlex.quote(path)}" for path in paths) if STANDARD_INPUT in paths else ""
     elsewhere = "" if directory == "checkpoints" else f" --checkpoint-dir {shlex.quote(directory)}"
     return f"charrnn-tf train{again} --resume{elsewhere}"

@@ -15,11 +15,13 @@ from ..errors import ConfigError
 from ..settings.merge import hint, read_settings
 from ..settings.presets import DEFAULT
 from ..settings.schema import SETTINGS
+from ..text.sources import GIVEN
 from . import launch
 from .progress import Reading
 from .run import Run
 
 if TYPE_CHECKING:
+    from ..text.corpus import TextRecord
     from ..training.trainer import Trainer
     from .display import TrainDisplay
 
@@ -69,7 +71,7 @@ def train(
         None if init_from is None else str(init_from), overwrite, started, text,
     )  # fmt: skip
     shown = _in_notebook() or (sys.stderr is not None and sys.stderr.isatty()) if display is None else display
-    trainer, received = execute(request, resume, _display(shown), ("SIGINT",), quiet=not shown)
+    trainer, received = execute(request, resume, _display(shown), ("SIGINT",), not shown, _resuming)
     return Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
 
 
@@ -79,10 +81,11 @@ def execute(
     make_display: Callable[[Trainer], TrainDisplay],
     signals: Sequence[str],
     quiet: bool = False,
+    resuming: Callable[[str, TextRecord], str] = launch.resuming,
 ) -> tuple[Trainer, list[int]]:
     """Train a request to its end -> the trainer, and the signals that stopped it.
 
-    A stopped run saves first; a second SIGINT does not wait.
+    A stopped run saves first; a second SIGINT does not wait. resuming: how a run in a folder is continued.
     """
     trainer, resolved = (launch.resume if resume else launch.begin)(request, Reading(quiet))
     with _stopping(trainer, signals) as received, make_display(trainer) as display:
@@ -92,7 +95,7 @@ def execute(
         display.conclude()
         if trainer.stopped:
             saved = trainer.step and trainer.replicas.is_chief
-            again = launch.resuming(request.directory, trainer.text)
+            again = resuming(request.directory, trainer.text)
             path = trainer.directory.latest if saved else None
             display.say(f"Stopped and saved {path}. Continue with: {again}" if path else "Stopped.")
     return trainer, received
@@ -119,6 +122,13 @@ def _stopping(trainer: Trainer, names: Sequence[str]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _resuming(directory: str, text: TextRecord) -> str:
+    """The call that continues a run."""
+    source = "text=..., " if GIVEN in (source.path for source in text.sources) else ""
+    elsewhere = "" if directory == "checkpoints" else f", checkpoint_dir={directory!r}"
+    return f"train({source}resume=True{elsewhere})"
 
 
 def _display(shown: bool) -> Callable[[Trainer], Any]:

@@ -14,7 +14,7 @@ from ..api.launch import Request
 from ..api.train import execute
 from ..settings.merge import read_settings
 from ..settings.presets import DEFAULT, PRESETS
-from .options import FilePath, Grouped, checkpoint_dir_option, option, setting_options
+from .options import FilePath, Grouped, checkpoint_dir_option, in_options, option, setting_options
 
 if TYPE_CHECKING:
     from ..api.display import TrainDisplay
@@ -73,7 +73,8 @@ def train(
         from ..api.display import TrainDisplay
 
         chief = trainer.replicas.is_chief
-        return TrainDisplay(trainer, quiet or not chief, EventFile(tensorboard) if tensorboard and chief else None)
+        events = EventFile(tensorboard) if tensorboard and chief else None
+        return TrainDisplay(trainer, quiet or not chief, events, in_options)
 
     trainer, received = execute(request, resume, display, ("SIGINT", "SIGTERM", "SIGHUP"), quiet)
     path = trainer.directory.latest if trainer.step and trainer.replicas.is_chief else None

@@ -21,7 +21,6 @@ from ..errors import CheckpointError, reason, warn
 from ..files import sha256
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
-from .metrics import METRICS
 from .record import CONFIG, INDEX, SUMS, VARIABLES, Record, read_record, to_json
 
 
@@ -107,15 +106,6 @@ def _read(path: str | Path, variables: Mapping[str, Any], check: Callable[[Any],
     except (tf.errors.OpError, ValueError, AssertionError) as error:
         first_line = str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
-
-
-def remove_run(directory: Path) -> None:
-    """Remove the files that a run writes into its folder, and nothing else."""
-    clean(directory)
-    for path in list_checkpoints(directory):
-        remove(path)
-    for name in (METRICS, INDEX):
-        (directory / name).unlink(missing_ok=True)
 
 
 def put_aside(path: Path) -> None:

@@ -9,8 +9,18 @@ from filelock import FileLock, Timeout
 
 from ..errors import CheckpointError, reason, warn
 from . import checkpoint, find
-from .find import LOCK, check_empty, find_record, identity, iteration, list_checkpoints, read_records, without_checkpoints
-from .metrics import METRICS, MetricsFile, Row
+from .find import (
+    LOCK,
+    check_empty,
+    find_record,
+    holds_run,
+    identity,
+    iteration,
+    list_checkpoints,
+    read_records,
+    without_checkpoints,
+)
+from .metrics import METRICS, MetricsFile, Row, read_rows
 from .record import Record, read_record
 
 
@@ -20,22 +30,28 @@ class RunDirectory:
     def __init__(self, path: str | Path, keep: int, resume: bool = False, overwrite: bool = False) -> None:
         """Prepare the folder.
 
+        overwrite: replace the run in the folder, which stays until the first checkpoint of the new one is complete.
         Raises CheckpointError if it holds a run and neither `resume` nor `overwrite` is given, if it has no undamaged
         checkpoint to resume from, or if another run is writing to it. Damaged checkpoints are renamed with a warning.
         """
         self.path = Path(path)
+        self.records: dict[Path, Record] = {}
+        self._replaces = False  # whether this run takes the place of another, which stays until this one saves
+        self._replaced: list[Path] = []  # the other's checkpoints
         self._keep = keep
         self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
         self._metrics: MetricsFile | None = None
         if resume and not list_checkpoints(self.path):
             raise without_checkpoints(self.path)
         with self._locked(), self._errors():
-            if overwrite:
-                checkpoint.remove_run(self.path)
-            elif not resume:
+            if not (resume or overwrite):
                 check_empty(self.path)
             checkpoint.clean(self.path)
             found = list_checkpoints(self.path)
+            self._replaces = overwrite and holds_run(self.path)
+            if overwrite:
+                self._replaced = found
+                return
             self.records = read_records(found)
             for damaged in sorted(set(found) - set(self.records)):
                 checkpoint.put_aside(damaged)
@@ -69,6 +85,14 @@ class RunDirectory:
             raise CheckpointError(f"can't use the folder {str(self.path)!r}: {reason(error)}") from error
 
     @property
+    def rows(self) -> list[Row]:
+        """The rows of the run so far."""
+        if self._metrics:
+            return list(self._metrics.rows)
+        path = self.path / METRICS
+        return read_rows(path) if path.exists() and not self._replaces else []
+
+    @property
     def latest(self) -> Path:
         """The saved checkpoint with the highest step."""
         return max(self.records, key=iteration)
@@ -86,9 +110,9 @@ class RunDirectory:
         Raises CheckpointError if another run is writing to the folder, or has done so since it was prepared.
         """
         with self._locked():
-            if list_checkpoints(self.path) != sorted(self.records, key=iteration):
+            if set(list_checkpoints(self.path)) != {*self.records, *self._replaced}:
                 raise CheckpointError(f"another run has written to {str(self.path)!r} meanwhile. Start again.")
-            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step)
+            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step, held=self._replaces)
             try:
                 yield
             finally:
@@ -105,7 +129,7 @@ class RunDirectory:
 
         A folder that was removed or emptied meanwhile is created again, metrics.csv included.
         """
-        if self._metrics:
+        if self._metrics and not self._replaces:
             lock_is_gone = identity(self.path / LOCK) != self._locked_file
             if lock_is_gone:
                 self._lock.release(force=True)
@@ -118,8 +142,21 @@ class RunDirectory:
         path = checkpoint.write(self.path, saved, variables)
         self.records[path] = read_record(path, check=False)  # as JSON has it: a loss that is not finite is None
         with self._errors():
+            if self._replaces:
+                self._replace(path)
             self._prune()
         return path
+
+    def _replace(self, first: Path) -> None:
+        """Remove the replaced run, now that the first checkpoint of this one is complete."""
+        for path in reversed(self._replaced):  # the latest first: what a killed process leaves is whole
+            if path != first:
+                checkpoint.remove(path)
+        checkpoint.write_index(self.path)
+        self._replaced, self._replaces = [], False
+        if self._metrics:
+            self._metrics.write_anew()
+            self._metrics.to_disk()
 
     def _prune(self) -> None:
         """Keep the newest `keep`, the best and the latest; those saved only as the best do not count towards `keep`."""

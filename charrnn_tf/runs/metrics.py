@@ -38,12 +38,16 @@ def nats(loss: float) -> str:
 class MetricsFile:
     """Appends rows to metrics.csv."""
 
-    def __init__(self, path: Path, keep_to_step: int) -> None:
-        """Keep the rows up to a step; a resumed run writes the later ones again. 0 starts an empty file."""
+    def __init__(self, path: Path, keep_to_step: int, held: bool = False) -> None:
+        """Keep the rows up to a step; a resumed run writes the later ones again. 0 starts an empty file.
+
+        held: write nothing before `write_anew` is called.
+        """
         self._path = path
-        self._rows = [row for row in read_rows(path) if row.step <= keep_to_step] if keep_to_step and path.exists() else []
+        self.rows = [row for row in read_rows(path) if row.step <= keep_to_step] if keep_to_step and path.exists() else []
         self._file: IO[str] | None = None
-        self.write_anew()
+        if not held:
+            self.write_anew()
 
     def write_anew(self) -> None:
         """Write the whole file, then open it for more rows."""
@@ -51,14 +55,15 @@ class MetricsFile:
         self.close()
         with self._errors():
             with open(partial, "w", encoding="utf-8", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, self._rows)])
+                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *map(_cells, self.rows)])
             partial.replace(self._path)
             self._file = open(self._path, "a", encoding="utf-8", newline="")  # noqa: SIM115  (open as long as the run)
 
     def append(self, row: Row) -> None:
-        """Write a row and flush it."""
-        assert self._file
-        self._rows.append(row)
+        """Write a row and flush it; keep it for later while the file is held."""
+        self.rows.append(row)
+        if not self._file:
+            return
         with self._errors():
             csv.writer(self._file, lineterminator="\n").writerow(_cells(row))
             self._file.flush()

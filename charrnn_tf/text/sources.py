@@ -28,6 +28,7 @@ from ..settings.schema import whole_number
 BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
 STANDARD_INPUT = "-"
 GIVEN = "<text>"  # stands for a text that was passed as a string
+GIVEN_IDS = "<ids>"  # stands for ids that were passed to a Trainer
 IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one goes to a temporary file
 MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}

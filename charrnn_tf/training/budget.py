@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..settings.schema import EPOCH, TrainConfig
 
-CALL_SECONDS = 0.5  # target time of one compiled call: the longest that a signal or the display waits
+CALL_SECONDS = 0.25  # target time of one compiled call: the longest that a signal or the display waits
 CALL_BYTES, CALL_STEPS = 1 << 26, 1000  # upper bounds per call: bytes of windows, and steps
 LEAVING_SECONDS = 0.5  # from the last save to the end of the process
 SAMPLING_SECONDS = 1.5  # of a run's first sample, compilation included
@@ -50,6 +50,16 @@ class Calendar:
         """Whether `max_steps` or `epochs` is used up."""
         return self.total_steps is not None and step >= self.total_steps
 
+    def why_ended(self, step: int, seconds: float, early: bool) -> str | None:
+        """Which budget has ended a run, and what would make it go on; None while all have something left."""
+        if self.steps_done(step):
+            return "All steps of this run are done. To continue, pass a larger `max_steps` or `epochs`."
+        if early:
+            return "This run has ended early. To continue, pass a larger `patience`, or 0."
+        if self.config.max_seconds is not None and seconds >= self.config.max_seconds:
+            return "Time budget used up. To continue, pass a larger `max_seconds`, or `max_steps` or `epochs`."
+        return None
+
     def steps_to_event(self, step: int) -> int:
         """Steps until the next event."""
         config = self.config
@@ -61,6 +71,30 @@ class Calendar:
         """Whether `patience` validations at the regular interval have followed the best one."""
         interval, patience = self.config.validate_every, self.config.patience
         return bool(patience and interval and best_step is not None and step // interval - best_step // interval >= patience)
+
+
+class Clock:
+    """The wall time of a run in seconds: all of it since `started`, or, without that, only while it is `running`."""
+
+    def __init__(self, started: float | None) -> None:
+        self.before = 0.0  # of earlier processes, and of earlier spans
+        self._since, self._goes_on = started, started is not None
+
+    @property
+    def seconds(self) -> float:
+        """Time so far."""
+        return self.before + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of the block."""
+        if not self._goes_on:
+            self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            if not self._goes_on:
+                self.before, self._since = self.seconds, None
 
 
 def steps_per_call(config: TrainConfig) -> int:

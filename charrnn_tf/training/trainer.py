@@ -3,29 +3,33 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from ..errors import CharRNNError, ConfigError, DivergedError, PeerError, warn
+from ..errors import CharRNNError, DivergedError, PeerError, warn
 from ..inference.evaluation import Evaluator, StoppedError
 from ..machine.hardware import gpus, this_machine
 from ..machine.startup import in_force
 from ..runs import checkpoint
 from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
-from ..runs.metrics import METRICS, Row, read_rows
+from ..runs.metrics import Row
 from ..runs.record import Record
-from ..settings.merge import check_share, complete
+from ..settings.merge import complete
 from ..settings.schema import ModelConfig, TrainConfig
 from ..text.corpus import TextRecord
-from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
+from ..text.vocabulary import Ids, Vocabulary
 from ..text.windows import Streams, hold_out
-from .budget import Calendar, Pace
-from .compiled import MOST_SKIPPED, compile_steps
+from . import fit
+from .budget import Calendar, Clock, Pace
+from .compiled import MOST_SKIPPED, TrainSteps, compile_steps
 from .replicas import ALONE, LOST, Plan, Replicas
+from .rows import Rows, release
 from .samples import Display, Samples
 from .state import RunState
 
@@ -37,14 +41,15 @@ class Trainer:
     >>> for row in trainer.run():  # doctest: +SKIP
     ...     print(row.step, row.train_loss, row.validation_loss)
 
-    The last `validation_fraction` of the ids is held out. A folder that already holds a run raises CheckpointError, unless
-    `resume=True` continues from its latest checkpoint (with the same settings except budgets and reporting) or
-    `overwrite=True` replaces it. Without a budget, `settings.merge.complete` sets one. Raises TextError for a text too
-    short for one window.
+    ids: integers from 0 to V - 1, [characters]; the last `validation_fraction` of them is held out. A folder that already
+    holds a run raises CheckpointError, unless `resume=True` continues from its latest checkpoint (with the same text and
+    settings, except budgets and reporting) or `overwrite=True` replaces the run as soon as the new one has saved. Without a
+    budget, `settings.merge.complete` sets one. Raises ConfigError for arguments that do not fit each other, and TextError
+    for a text too short for one window.
 
     text: record of the text, saved beside its ids. init_from: a checkpoint whose weights to start from.
-    started: `time.monotonic()` when the command started, for max_seconds; default: now. replicas: for several devices,
-    `Mirrored()` or `Workers(cluster)` from `distributed.strategies`.
+    started: `time.monotonic()` from which `max_seconds` counts; default: it counts while `run` waits for the next row.
+    replicas: for several devices, `Mirrored()` or `Workers(cluster)` from `distributed.strategies`.
     """
 
     def __init__(
@@ -62,24 +67,15 @@ class Trainer:
         started: float | None = None,
         replicas: Replicas = ALONE,
     ) -> None:
-        if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
-            raise ConfigError(
-                f"`overwrite` would remove the checkpoint of `init_from`, {init_from}. Use another `checkpoint_dir`."
-            )
-        if train_config.strategy != "none" and replicas is ALONE:
-            its = {"mirrored": "Mirrored()", "multiworker": "Workers(cluster)"}[train_config.strategy]
-            raise ConfigError(
-                f"`strategy` {train_config.strategy} needs replicas: Trainer(..., replicas={its}) "
-                "from charrnn_tf.distributed.strategies"
-            )
-        if isinstance(vocabulary, ByteVocabulary):
-            train_config = dataclasses.replace(train_config, vocabulary="bytes")
-        elif train_config.vocabulary == "bytes":
-            raise ConfigError("`vocabulary` bytes needs charrnn_tf.text.vocabulary.ByteVocabulary()")
-        self._started = time.monotonic() if started is None else started
+        release(directory)
+        fit.check_arguments(directory, resume, overwrite, init_from, train_config, replicas)
+        ids, train_config = fit.checked(ids, vocabulary, model_config, train_config)
+        if init_from and not resume:
+            fit.check_initial(init_from, model_config, vocabulary)
+        self.clock = Clock(started)
         self.model_config = model_config
         self.vocabulary = vocabulary
-        self.text = text or TextRecord((), "", len(ids))
+        self.text = text or fit.record_of(ids)
         self.init_from = str(init_from) if init_from else None
         training, self._validation = hold_out(ids, train_config.training_characters(len(ids)))
         self.held_out = len(ids) - len(training)  # characters that are not trained on
@@ -87,11 +83,11 @@ class Trainer:
         self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch  # windows in one pass over the training part
         self.replicas = replicas
-        check_share(train_config.batch_size, replicas.count)
         self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
         before = self.directory.latest if resume else None
         record = self.directory.records[before] if before else None
         if record:
+            fit.check_resumed(record, model_config, train_config, vocabulary, self.text, directory)
             train_config = dataclasses.replace(train_config, shards=record.train.shards, xla=record.train.xla)
         config = complete(train_config, len(ids), this_machine(gpus()), replicas.count)
         shards = replicas.agree(Plan(shards=config.shards or 1)).shards  # workers may have different numbers of cores
@@ -108,7 +104,7 @@ class Trainer:
         self._evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
 
     def _open_directory(self, path: str | Path, keep: int, resume: bool, overwrite: bool) -> RunDirectory:
-        """Open the run's folder; a problem in any process ends all."""
+        """The run's folder; a problem in any process ends all."""
         chief, problem = self.replicas.is_chief, None
         try:
             directory = RunDirectory(path, keep, resume, overwrite) if chief else ReadOnlyDirectory(path, resume)
@@ -122,12 +118,11 @@ class Trainer:
 
     def _restore(self, path: Path | None, record: Record | None) -> None:
         """Restore a run that continues, or the weights that a new one starts from."""
-        self._seconds_before = 0.0
         self._train_loss: float | None = None  # of the last row
         self.begun_under: Mapping[str, Any] = {}  # hardware and threads when the run started
         if path and record:
             checkpoint.restore(path, self.state.variables())
-            self._seconds_before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
+            self.clock.before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
         elif self.init_from:
             checkpoint.restore_weights(self.init_from, self.model)
         self.state.spread()
@@ -139,37 +134,45 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Wall time of the command so far, over all resumes."""
-        return self._seconds_before + time.monotonic() - self._started
+        """Wall time of the run, over all resumes."""
+        return self.clock.seconds
 
     @property
     def out_of_patience(self) -> bool:
         """Whether none of the latest `patience` validations improved on the best."""
-        best = self.directory.best
-        return self.calendar.patience_used(self.step, best.step if best else None)
+        return self.calendar.patience_used(self.step, self.directory.best.step if self.directory.best else None)
 
     @property
     def ended_early(self) -> bool:
         """Whether patience ended the run at this step."""
         return not int(self.state.loss_steps) and self.out_of_patience
 
+    @property
+    def nothing_to_do(self) -> str | None:
+        """Why a run that has ended does not go on, and what would make it; None for any other run."""
+        return self.calendar.why_ended(self.step, self.seconds, self.ended_early) if self.step else None
+
     def _repr_html_(self) -> str | None:
         """Chart of the losses so far, for notebooks; None before the first row."""
-        path = self.directory.path / METRICS
-        rows = read_rows(path) if path.exists() else []
-        return chart(rows) if rows else None
+        return chart(self.directory.rows) if self.directory.rows else None
 
     def stop(self) -> None:
         """Ask the run to save and end after the current call, as a signal does."""
         self._stop = True
 
-    def run(self, display: Display | None = None) -> Iterator[Row]:
+    def run(self, display: Display | None = None) -> Rows:
         """Train until a budget is reached or `stop` is called; yields the rows of metrics.csv as they are written.
 
-        A run that reaches its budget ends with validation, row and checkpoint. A stopped run only saves; when it resumes, it
-        does what was due at that step. Every worker runs all of this; the chief decides and writes. Raises PeerError where
-        another worker ends.
+        A run that reaches its budget ends with validation, row and checkpoint. A stopped run only saves (`Rows` too where
+        the loop is interrupted or left); when it resumes, it does what was due at that step. Every worker runs all of this;
+        the chief decides and writes. Raises PeerError where another worker ends.
         """
+        return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop)
+
+    def _until_stopped(self, display: Display | None) -> Generator[Row]:
+        """`_run`, with errors for lost workers."""
+        if not display and (why := self.nothing_to_do):
+            warn(why)
         try:
             yield from self._run(display)
         except LOST as error:
@@ -181,13 +184,14 @@ class Trainer:
                 f"another worker has ended or can't be reached any more, at step {self.step:,}. {saved}Start all workers "
                 "again with `resume`."
             ) from error
+        finally:
+            self._stop = False  # the next `run` goes on
 
-    def _run(self, display: Display | None) -> Iterator[Row]:
+    def _run(self, display: Display | None) -> Generator[Row]:
         """Alternate between what is due at a step (validation, row, save, samples, end) and steps up to the next event."""
         calendar, config = self.calendar, self.config
         pace = Pace(config, self.validation_characters, shows_samples=display is not None)
-        train_steps = compile_steps(self.state, self.model_config, config, self.steps_per_epoch)
-        begun = saved = self.step
+        begun = self._saved = self.step
         saved_at = time.monotonic()  # of the latest regular save
         ended = bool(begun) and (self._budget_used(pace) or self.ended_early)
         self.stopped = self.replicas.agree(Plan(stop=self._stop and not begun)).stop
@@ -204,15 +208,16 @@ class Trainer:
                     if not plan.stop:
                         row = self._close_row(loss, pace)
                         self.directory.append(row)
-                        yield row
+                        with self._saving_if_left(loss):
+                            yield row
                         improved, out_of_patience = self._judge(loss)
                         plan = self._agree(end=plan.end or out_of_patience, save=plan.save, improved=improved)
-                regular = self.step > saved and (plan.stop or plan.save)
+                regular = self.step > self._saved and (plan.stop or plan.save)
                 if regular or plan.improved or (plan.end and row):
-                    only_while_best = not (regular or plan.end or self.step == saved)
+                    only_while_best = not (regular or plan.end or self.step == self._saved)
                     with pace.ending("saving"):
                         self._save(loss, only_while_best)
-                    saved, saved_at = self.step, time.monotonic() if regular else saved_at
+                    saved_at = time.monotonic() if regular else saved_at
                 if display and not plan.stop and self._sample_due(plan.end, begun):
                     with pace.ending("sampling"):
                         for text in self._samples.write(self.model, self.step):
@@ -220,7 +225,7 @@ class Trainer:
                 if plan.end or plan.stop:
                     self.stopped = self._agree().stop
                     return
-                left = self._seconds_left(pace)
+                train_steps, left = self._train_steps, self._seconds_left(pace)
                 used = 0.0 if left == math.inf else self.seconds / max(self.seconds + left, 1e-9)
                 plan = self._agree(steps=min(pace.steps(left), calendar.steps_to_event(self.step)), time_fraction=used)
                 if not plan.stop:
@@ -231,6 +236,20 @@ class Trainer:
                     self._check_losses()
                     if display:
                         display.progress(self.step, self.state.mean_loss(), pace.chars_per_second)
+
+    @cached_property
+    def _train_steps(self) -> TrainSteps:
+        return compile_steps(self.state, self.model_config, self.config, self.steps_per_epoch)
+
+    @contextmanager
+    def _saving_if_left(self, loss: float | None) -> Iterator[None]:
+        """Save where the caller leaves the run at a row, with the loss that it was validated with."""
+        try:
+            yield
+        except GeneratorExit:
+            if self.step > self._saved and self.replicas.count == self.replicas.here:
+                self._save(loss, only_while_best=False)
+            raise
 
     def _agree(self, **own: Any) -> Plan:
         """The plan of all workers, given this one's."""
@@ -303,6 +322,7 @@ class Trainer:
         return row
 
     def _save(self, validation_loss: float | None, only_while_best: bool) -> None:
+        self._saved = self.step
         for part in tf.nest.flatten(self.state.recurrent):
             self.replicas.complete(part)
         if not self.replicas.is_chief:

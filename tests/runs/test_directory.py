@@ -136,12 +136,13 @@ def test_a_second_run_into_a_folder_is_refused(duplicate, tmp_path, sign):
     assert tree(folder) == before
 
 
-def test_overwrite_removes_only_what_a_run_writes(tmp_path, save):
+def test_overwrite_removes_only_what_a_run_writes_and_only_once_the_new_run_has_saved(tmp_path, save):
     run = opened(tmp_path)
-    for step in (1, 2):
-        save(run, step)
     with run.open(0):
-        pass
+        run.append(ROWS[0])
+        for step in (1, 2):
+            save(run, step)
+    old = tree(tmp_path)
     mine = {"README.md": b"mine", "data/anna.txt": b"text", "i3_l8.txt": b"a file", ".idea_local.old/a": b"settings"}
     for name, data in mine.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -149,11 +150,33 @@ def test_overwrite_removes_only_what_a_run_writes(tmp_path, save):
     for name in (".i5_l8.partial", ".i4_l8.removed", ".i1_l8.replaced"):
         (tmp_path / name).mkdir()
     again = opened(tmp_path, overwrite=True)
-    assert again.records == {}
-    assert tree(tmp_path) == mine
+    assert (again.records, again.rows, tree(tmp_path)) == ({}, [], {**mine, **old})
+    with again.open(0):
+        again.append(ROWS[1])
+        assert (again.rows, tree(tmp_path)) == (ROWS[1:2], {**mine, **old, ".lock": b""})
+        save(again, 1)
+        assert steps(again) == [1]
+        again.append(ROWS[2])
+        assert read_rows(tmp_path / "metrics.csv") == again.rows == ROWS[1:]
+    written = {name: data for name, data in tree(tmp_path).items() if name not in old}
+    assert written == mine
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == [".idea_local.old"]
-    save(again, 1)
-    assert steps(again) == [1]
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_run_stays_where_the_one_that_is_to_replace_it_cannot_save(tmp_path, save, monkeypatch, step):
+    run = opened(tmp_path)
+    save(run, 2)
+    before = tree(tmp_path)
+    again = opened(tmp_path, overwrite=True)
+    monkeypatch.setattr(checkpoint, "to_json", full)
+    with again.open(0), pytest.raises(CheckpointError, match="can't save"):
+        save(again, step)
+    assert tree(tmp_path) == before
+
+
+def full(record):
+    raise OSError(28, "No space left on device")
 
 
 def test_a_folder_that_can_t_be_used_is_a_checkpoint_error(tmp_path):

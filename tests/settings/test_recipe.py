@@ -153,7 +153,7 @@ def test_the_choices_are_printed_and_saved(folder, first):
     resolved = merge.resolve(asked, 960, record.model.vocab_size, this_machine())
     assert (record.model, record.train) == (resolved.model, resolved.train)  # nothing is decided after `resolve`
     lines = re.search(
-        r"^Chosen for this text, budget and machine \(any option overrides it\):\n((  --.*\n)+)", first[1], re.M
+        r"^Chosen for this text, budget and machine \(any setting overrides it\):\n((  --.*\n)+)", first[1], re.M
     )
     printed = dict(line.split()[:2] for line in lines[1].splitlines())
     assert printed == {"--" + name.replace("_", "-"): str(value) for name, (value, _) in resolved.chosen.items()}

@@ -115,7 +115,7 @@ def test_a_call_is_short_enough_for_signals_and_for_the_time_left(clock):
     assert pace.steps(math.inf) == 1  # the first, so that the speed is known
     with pace.training(1):
         clock[0] += 0.01
-    assert [pace.steps(left) for left in (math.inf, 10.0, 0.1, 0.015, 0.001, -5.0)] == [50, 50, 10, 1, 1, 1]
+    assert [pace.steps(left) for left in (math.inf, 10.0, 0.1, 0.015, 0.001, -5.0)] == [25, 25, 10, 1, 1, 1]
     with pace.training(100):
         clock[0] += 0.001
     assert pace.steps(math.inf) == 1000

@@ -298,16 +298,6 @@ def test_a_trainer_may_be_created_again_in_the_same_process(tmp_path):
 
 
 @pytest.mark.usefixtures("instant")
-def test_a_run_that_is_abandoned_frees_its_folder(tmp_path):
-    going = trainer(tmp_path, small()).run()
-    next(going)
-    with pytest.raises(CharRNNError, match="another run is writing to"):
-        trainer(tmp_path, small(), overwrite=True)
-    going.close()
-    list(trainer(tmp_path, small(), overwrite=True).run())
-
-
-@pytest.mark.usefixtures("instant")
 def test_reading_while_a_run_saves_and_prunes_sees_only_complete_checkpoints(tmp_path):
     writer = trainer(tmp_path, small(1_000_000, save_every=1, keep=1, validate_every=3, log_every=1000, patience=0))
     thread = threading.Thread(target=lambda: list(writer.run()))

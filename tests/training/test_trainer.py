@@ -6,6 +6,7 @@ With the fixture `instant` steps compute nothing: for tests of everything around
 import dataclasses
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -520,6 +521,7 @@ def test_rows_after_the_checkpoint_are_written_again(whole, tmp_path):
         if row.step == 10:  # the latest checkpoint is of step 8
             break
     assert [row.step for row in read_rows(tmp_path / "metrics.csv")] == [5, 6, 7, 10]
+    shutil.rmtree(tmp_path / "i10_l8")  # which a killed run would not have saved
     resumed = list(trainer(tmp_path, resume=True, **BUSY).run())
     assert stripped(resumed) == stripped(rows[3:])
     assert stripped(read_rows(tmp_path / "metrics.csv")) == stripped(rows)
@@ -531,7 +533,7 @@ def test_a_run_whose_budget_is_used_up_resumes_to_nothing(whole):
     folder, _ = whole
     before = tree(folder)
     spent = trainer(folder, resume=True, **BUSY)
-    assert notes(spent) == ["All steps of this run are done. To continue, pass a larger --max-steps or --epochs."]
+    assert notes(spent) == ["All steps of this run are done. To continue, pass a larger `max_steps` or `epochs`."]
     watcher = Watcher()
     assert list(spent.run(watcher)) == []
     assert watcher.samples == []
@@ -808,7 +810,7 @@ def test_a_machine_that_changed_since_the_run_was_started_is_noted(tmp_path, mon
 def test_a_used_up_time_budget_is_noted(tmp_path):
     list(trainer(tmp_path, max_seconds=100.0, started=time.monotonic() - 99).run())
     over = trainer(tmp_path, max_seconds=100.0, resume=True, started=time.monotonic() - 99)
-    assert notes(over) == ["Time budget used up. To continue, pass a larger --max-seconds, or --max-steps or --epochs."]
+    assert notes(over) == ["Time budget used up. To continue, pass a larger `max_seconds`, or `max_steps` or `epochs`."]
     assert list(over.run()) == []
     assert notes(trainer(tmp_path, max_seconds=10_000.0, resume=True)) == []
 

@@ -1,0 +1,135 @@
+"""Checks that the arguments of a Trainer fit each other, and the run or checkpoint that it starts from."""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..runs.find import list_checkpoints
+from ..runs.record import CONFIG, Record, read_record
+from ..settings.merge import Asked, check_share
+from ..settings.merge import check_resumed as check_settings
+from ..settings.presets import DEFAULT
+from ..settings.schema import ModelConfig, TrainConfig
+from ..text.corpus import Source, TextRecord
+from ..text.sources import GIVEN_IDS
+from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
+from .replicas import ALONE, Replicas
+
+SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")  # of a model's weights, beside its vocabulary
+
+
+def check_arguments(
+    directory: str | Path,
+    resume: bool,
+    overwrite: bool,
+    init_from: str | Path | None,
+    train_config: TrainConfig,
+    replicas: Replicas,
+) -> None:
+    """Raise ConfigError for arguments that contradict each other."""
+    if resume and overwrite:
+        raise ConfigError("`resume` continues a run and `overwrite` replaces it; pass only one of them")
+    if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
+        raise ConfigError(
+            f"`overwrite` would remove the checkpoint of `init_from`, {init_from}. Use another `checkpoint_dir`."
+        )
+    if train_config.strategy != "none" and replicas is ALONE:
+        its = {"mirrored": "Mirrored()", "multiworker": "Workers(cluster)"}[train_config.strategy]
+        raise ConfigError(
+            f"`strategy` {train_config.strategy} needs replicas: Trainer(..., replicas={its}) "
+            "from charrnn_tf.distributed.strategies"
+        )
+    check_share(train_config.batch_size, replicas.count)
+
+
+def checked(
+    ids: Any, vocabulary: Vocabulary, model_config: ModelConfig, train_config: TrainConfig
+) -> tuple[Ids, TrainConfig]:
+    """The ids as an array [characters], and the settings with the kind of the vocabulary.
+
+    Raises ConfigError unless ids, vocabulary and model fit each other.
+    """
+    if not isinstance(vocabulary, Vocabulary):
+        raise ConfigError(
+            f"`vocabulary` must be a charrnn_tf.Vocabulary, got {type(vocabulary).__name__}. Make one with "
+            "Vocabulary.from_text(text), or Vocabulary(characters) in the order of their ids."
+        )
+    if model_config.vocab_size != len(vocabulary):
+        raise ConfigError(
+            f"`vocab_size` of the model is {model_config.vocab_size}, but the vocabulary has {len(vocabulary)} characters. "
+            "Every id is a character: use vocab_size=len(vocabulary)."
+        )
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "ui":
+        raise ConfigError(f"`ids` must be a one-dimensional array of integers, got {ids.dtype} with shape {ids.shape}")
+    if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= len(vocabulary)):
+        place = int(np.argmax((ids < 0) | (ids >= len(vocabulary))))
+        raise ConfigError(
+            f"`ids` must be from 0 to {len(vocabulary) - 1}, since the vocabulary has {len(vocabulary)} characters; at "
+            f"position {place:,} there is {ids[place]}"
+        )
+    if isinstance(vocabulary, ByteVocabulary):
+        return ids, dataclasses.replace(train_config, vocabulary="bytes")
+    if train_config.vocabulary == "bytes":
+        raise ConfigError("`vocabulary` bytes needs charrnn_tf.text.vocabulary.ByteVocabulary()")
+    return ids, train_config
+
+
+def record_of(ids: Ids) -> TextRecord:
+    """Identifies ids that come without a text."""
+    sums = hashlib.sha256(np.ascontiguousarray(ids, dtype="<u4").data).hexdigest()
+    return TextRecord((Source(GIVEN_IDS, sums, len(ids)),), sums, len(ids))
+
+
+def check_initial(init_from: str | Path, model_config: ModelConfig, vocabulary: Vocabulary) -> None:
+    """Raise ConfigError unless `init_from` is a checkpoint of a model of the same shape and vocabulary."""
+    is_checkpoint = os.path.isfile(Path(init_from) / CONFIG)
+    if not is_checkpoint and os.path.isdir(init_from) and (found := list_checkpoints(init_from)):
+        raise ConfigError(
+            f"`init_from` {str(init_from)!r} is a run's folder; pass one of its checkpoints: {str(found[-1])!r}"
+        )
+    record = read_record(init_from)
+    for name in SHAPE:
+        theirs, ours = getattr(record.model, name), getattr(model_config, name)
+        if theirs != ours:
+            raise ConfigError(f"`{name}` {ours} contradicts `init_from`: the model in {str(init_from)!r} has {theirs}")
+    if record.vocabulary != vocabulary:
+        raise ConfigError(f"the vocabulary contradicts `init_from`: {_differ(record.vocabulary, vocabulary, init_from)}")
+
+
+def check_resumed(
+    record: Record,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    vocabulary: Vocabulary,
+    text: TextRecord,
+    directory: str | Path,
+) -> None:
+    """Raise ConfigError unless a run continues with the vocabulary, the settings and the text that it was begun with."""
+    if record.vocabulary != vocabulary:
+        raise ConfigError(f"the vocabulary can't change on `resume`: {_differ(record.vocabulary, vocabulary, directory)}")
+    given = dataclasses.asdict(model_config) | dataclasses.asdict(train_config)
+    given = {name: value for name, value in given.items() if value is not None and name not in ("shards", "xla")}
+    check_settings(Asked(DEFAULT, given, train_config), record.model, record.train, repr(str(directory)))
+    same_kind = [source.path for source in record.text.sources] == [source.path for source in text.sources]
+    if record.text.characters != text.characters or (same_kind and record.text.sha256 != text.sha256):
+        raise ConfigError(
+            f"the text can't change on `resume`: the run in {str(directory)!r} was trained on {record.text.characters:,} "
+            f"characters, and these are {'other' if record.text.characters == text.characters else f'{text.characters:,}'}"
+        )
+
+
+def _differ(theirs: Vocabulary, ours: Vocabulary, where: str | Path) -> str:
+    """How two vocabularies differ."""
+    if len(theirs) != len(ours):
+        return f"that of {str(where)!r} has {len(theirs)} characters, this {len(ours)}"
+    if sorted(theirs.characters) == sorted(ours.characters):
+        return f"that of {str(where)!r} has the same characters in another order"
+    pairs = zip(theirs.characters, ours.characters, strict=True)
+    n, was, now = next((n, was, now) for n, (was, now) in enumerate(pairs) if was != now)
+    return f"in that of {str(where)!r} the id {n} is {was!r}, in this {now!r}"
