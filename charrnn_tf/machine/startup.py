@@ -60,16 +60,19 @@ def start(shards: int | None = None, workers: bool = False) -> None:
             tf.config.list_logical_devices()
 
 
+def forked() -> bool:
+    """Whether this process was forked from one that computes with TensorFlow: here it would wait forever."""
+    return bool(_used_by) and _used_by[0] != os.getpid()
+
+
 def check_process() -> None:
-    """Raise ConfigError in a process that was forked from one that computes with TensorFlow: there it waits for ever."""
-    process = os.getpid()
-    if not _used_by:
-        _used_by.append(process)
-    if _used_by[0] != process:
+    """Raise ConfigError in a forked process; the first call tells which process computes."""
+    if forked():
         raise ConfigError(
-            f"TensorFlow was started in process {_used_by[0]} and can't compute in process {process}, forked from it. Load "
-            "models after the fork, or start processes with multiprocessing's method 'spawn'."
+            f"TensorFlow was started in process {_used_by[0]} and can't compute in {os.getpid()}, which was forked from it. "
+            "Load models after the fork, or start processes with multiprocessing's method 'spawn'."
         )
+    _used_by[:] = [os.getpid()]
 
 
 def in_force() -> dict[str, Any]:

@@ -28,7 +28,6 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     It makes one update for each window, and returns early once `MOST_SKIPPED` steps in a row were skipped. n is at most
     `budget.steps_per_call`. XLA compiles for a single shape, so for it the windows are padded to that many.
     """
-    check_process()
     replicas = run.replicas
     rows = replicas.rows(config.batch_size)
 
@@ -69,6 +68,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     compiled = tf.function(run_steps, autograph=False, jit_compile=bool(config.xla)).get_concrete_function(*signature)
 
     def call(windows: npt.NDArray[np.int32], time_fraction: float) -> None:
+        check_process()
         padded = np.pad(windows, ((0, capacity - len(windows)), (0, 0), (0, 0))) if capacity else windows
         compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..errors import CharRNNError, DivergedError, PeerError, warn
 from ..inference.evaluation import Evaluator, StoppedError
 from ..machine.hardware import gpus, this_machine
-from ..machine.startup import in_force
+from ..machine.startup import check_process, forked, in_force
 from ..runs import checkpoint
 from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
@@ -167,6 +167,7 @@ class Trainer:
         the loop is interrupted or left); when it resumes, it does what was due at that step. Every worker runs all of this;
         the chief decides and writes. Raises PeerError where another worker ends.
         """
+        check_process()
         return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop)
 
     def _until_stopped(self, display: Display | None) -> Generator[Row]:
@@ -247,7 +248,7 @@ class Trainer:
         try:
             yield
         except GeneratorExit:
-            if self.step > self._saved and self.replicas.count == self.replicas.here:
+            if self.step > self._saved and self.replicas.count == self.replicas.here and not forked():
                 self._save(loss, only_while_best=False)
             raise
 
