@@ -217,6 +217,15 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
+def terminal_on(stream, monkeypatch, is_terminal=True):
+    """Make a StringIO standard error, on a terminal that moves its cursor."""
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    for name in ("CI", "JPY_PARENT_PID", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
 def forward(model, ids, state, *arguments):
     """A model's logits over windows, from its own parts: ids [B, T] and states -> [T * B, V], time-major, and states.
 

@@ -20,6 +20,7 @@ from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 from .introduction import duration, introduction
 from .outlook import Outlook
+from .progress import is_live
 
 if TYPE_CHECKING:
     from ..insight.tensorboard import EventFile
@@ -42,8 +43,11 @@ class TrainDisplay:
         self._outlook = Outlook(trainer)
         self._events = events
         self.active = bool(events) or not quiet  # whether progress and samples are wanted
-        self._console = Console(file=cast(Any, _Outlived(sys.stderr)), quiet=quiet, highlight=False, soft_wrap=True)
-        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal and not quiet
+        self._is_live = not quiet and is_live(sys.stderr)
+        self._console = Console(
+            file=cast(Any, _Outlived(sys.stderr)), quiet=quiet or sys.stderr is None, force_terminal=self._is_live,
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
         self._line = "starting"
         self._epoch, self._done = 0.0, 0.0  # epochs so far; fraction of the run
         self._losses: list[float] = []

@@ -1,7 +1,9 @@
 """Progress bars of work that takes longer than a second, such as reading a long text."""
 
+import os
+import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -9,6 +11,16 @@ from ..files import size_of
 from ..text.corpus import Corpus, Progress
 
 PATIENT_SECONDS = 1.0  # before a bar is shown
+
+
+def is_live(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that moves its cursor, so that lines can be drawn over.
+
+    The stream decides, not FORCE_COLOR. A notebook's shell escape (JPY_PARENT_PID), CI and TERM=dumb show every line.
+    """
+    plain = os.environ.get("JPY_PARENT_PID") or os.environ.get("CI", "false").lower() not in ("", "0", "false")
+    dumb = os.environ.get("TERM", "ansi" if os.name == "nt" else "dumb").lower() in ("", "dumb", "unknown")
+    return stream is not None and stream.isatty() and not plain and not dumb
 
 
 class Reading:
@@ -46,7 +58,7 @@ class Reading:
         from rich import progress as bars
         from rich.console import Console
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, force_terminal=is_live(sys.stderr))
         count = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if self._of == "bytes" else (bars.MofNCompleteColumn(),)
         columns = (
             bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=16), *count, bars.TimeRemainingColumn(),

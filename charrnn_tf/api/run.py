@@ -87,12 +87,13 @@ class Run:
     def sampler(self, checkpoint: str | Path = "latest") -> Sampler:
         """The sampling model of a checkpoint, batch 1; the last one used is kept."""
         path = find(checkpoint, self.directory)
-        if self._sampler is None or self._sampler[0] != identity(path):
+        kept = self._sampler  # another thread may replace it
+        if kept is None or kept[0] != identity(path):
             startup.start()
             from ..inference.sampling import Sampler
 
-            self._sampler = identity(path), Sampler.from_checkpoint(path)
-        return self._sampler[1]
+            kept = self._sampler = identity(path), Sampler.from_checkpoint(path)
+        return kept[1]
 
     def sample(
         self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None, **cuts: Any

@@ -72,7 +72,7 @@ def train(
         {name: value for name, value in settings.items() if value is not None},
         None if init_from is None else str(init_from), overwrite, started, text,
     )  # fmt: skip
-    shown = _in_notebook() or sys.stderr.isatty() if display is None else display
+    shown = _in_notebook() or (sys.stderr is not None and sys.stderr.isatty()) if display is None else display
     trainer, received = execute(request, resume, _display(shown), ("SIGINT",), not shown, _resuming)
     return Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
 

@@ -6,6 +6,7 @@ import click
 
 from ..machine import startup
 from .options import Grouped, json_option, option
+from .streams import check_output, print_result
 
 
 @click.command(cls=Grouped)
@@ -20,12 +21,13 @@ def benchmark(compare: bool, as_json: bool) -> None:
     Example:
         charrnn-tf benchmark --compare
     """
+    check_output()
     startup.start()
     from ..bench.benchmark import as_text
     from ..bench.benchmark import benchmark as measure
 
     result = measure(compare, lambda part: click.echo(f"Measuring {part} ...", err=True))
-    click.echo(json.dumps(result, indent=2) if as_json else as_text(result))
+    print_result(json.dumps(result, indent=2) if as_json else as_text(result))
 
 
 COMMANDS = (benchmark,)

@@ -30,6 +30,7 @@ from .options import (
     unknown_option,
 )
 from .output import open_output, write_samples
+from .streams import check_input, check_output, print_result
 
 
 @click.command(cls=Grouped)
@@ -80,6 +81,8 @@ def sample(
     if stop == "":
         raise click.UsageError("--stop needs a text that is not empty")
     check_cuts(**{name: draw[name] for name in ("top_n", "top_p", "temperature")})
+    if interactive:
+        check_input()
     path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     vocabulary = record.vocabulary
@@ -141,6 +144,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     Example:
         charrnn-tf evaluate other.txt --checkpoint best --unknown skip
     """
+    check_output()
     path, record = find_record(checkpoint, checkpoint_dir)
     reading = Reading(quiet=as_json)
     with reading as progress:
@@ -159,7 +163,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
         f"{result.nats_per_character:.4f} nats per character ({result.bits_per_character:.4f} bits, perplexity "
         f"{result.perplexity:.3f}) over {result.characters:,} characters"
     )
-    click.echo(json.dumps(result.as_dict()) if as_json else as_text)
+    print_result(json.dumps(result.as_dict()) if as_json else as_text)
 
 
 COMMANDS = (sample, evaluate)

@@ -1,12 +1,12 @@
 """The command `charrnn-tf`: parses options, calls the package, prints. TensorFlow loads inside commands that need it."""
 
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 
 import click
 
 from .. import __version__
+from . import streams
 from .options import Commands
 
 MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # each adds its COMMANDS
@@ -31,9 +31,6 @@ for _module in MODULES:
 
 
 def main() -> None:
-    """The console script: UTF-8 on standard output whatever the locale, and bytes that are not UTF-8 unchanged."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")
+    """The console script."""
+    streams.prepare()
     cli()

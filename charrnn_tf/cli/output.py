@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files import appearing, without_waiting
+from .streams import check_output
 
 if TYPE_CHECKING:
     from ..inference.sampling import Sampler
@@ -21,6 +22,7 @@ def open_output(path: str | None) -> Iterator[Callable[[str], object]]:
     Bytes that are not UTF-8, as characters from U+DC80 to U+DCFF, are written to a file unchanged.
     """
     if path is None:
+        check_output()
         yield lambda text: click.echo(_replaced(text), nl=False)
         return
     with (

@@ -10,6 +10,7 @@ from ..files import size_of
 from ..runs import find
 from ..runs.record import CONFIG
 from .options import Grouped, checkpoint_dir_option, json_option
+from .streams import print_result
 
 
 @click.command(cls=Grouped)
@@ -35,7 +36,7 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
             continue
         losses = {"train_loss": record.train_loss, "validation_loss": record.validation_loss}
         rows.append({"name": record.name, "epoch": record.epoch, **losses, "date": date, "size": size, "best": path == best})
-    click.echo(json.dumps(rows, indent=2) if as_json else _table(rows))
+    print_result(json.dumps(rows, indent=2) if as_json else _table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import click
 
 from ..api.progress import Reading
 from .options import FilePath, Grouped, json_option, option
+from .streams import print_result
 
 
 @click.group()
@@ -32,7 +33,7 @@ def list_corpora(as_json: bool) -> None:
 
     rows = [{"name": name, **dataclasses.asdict(each)} for name, each in CORPORA.items()]
     lines = (f"{row['name']:<16} {row['size'] / 1e6:>5.1f} MB  {row['about']}\n{'':<26}{row['url']}" for row in rows)
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n".join(lines))
+    print_result(json.dumps(rows, indent=2) if as_json else "\n".join(lines))
 
 
 @corpus.command("fetch", cls=Grouped)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import ConfigError
+from ..machine.startup import check_process
 from ..network.cells import State
 from ..network.model import advance, build_model, character_losses, input_table, zero_state
 from ..network.products import Tensor
@@ -188,6 +189,7 @@ class Sampler:
         self, character: str, state: Sequence[State] | None = None
     ) -> tuple[npt.NDArray[np.float32], list[State]]:
         """A character and the state before it -> probability of each next character [V], and the state after."""
+        check_process()
         ids = self.vocabulary.encode(character)
         if self.batch_size != 1 or len(ids) != 1:
             raise ConfigError("this needs exactly one character (one byte for a byte model) and batch_size=1")

@@ -18,6 +18,7 @@ from .hardware import ONEDNN, available_cores, gpus, onednn_by_default, processo
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _started: list[bool] = []  # whether this process has started it
+_used_by: list[int] = []  # id of the process that computes with it
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 BACKEND, KERAS_HOME = "KERAS_BACKEND", "KERAS_HOME"
 FLOATS = ("float16", "float32", "float64")
@@ -50,6 +51,7 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
     workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
+    check_process()
     tf = load()
     if _started:
         return
@@ -123,6 +125,21 @@ def _imported_before() -> bool:
     return "tensorflow" in sys.modules
 
 
+def forked() -> bool:
+    """Whether this process was forked from one that computes with TensorFlow: here it would wait forever."""
+    return bool(_used_by) and _used_by[0] != os.getpid()
+
+
+def check_process() -> None:
+    """Raise ConfigError in a forked process; the first call tells which process computes."""
+    if forked():
+        raise ConfigError(
+            f"TensorFlow was started in process {_used_by[0]} and can't compute in {os.getpid()}, which was forked from it. "
+            "Load models after the fork, or start processes with multiprocessing's method 'spawn'."
+        )
+    _used_by[:] = [os.getpid()]
+
+
 def in_force() -> dict[str, Any]:
     """The hardware and switches that the last digits of results depend on; saved with every checkpoint."""
     import tensorflow as tf  # the module must load without
@@ -155,7 +172,8 @@ def _silence() -> Iterator[None]:
     except OSError:  # no standard error at all
         yield
         return
-    sys.stderr.flush()
+    if sys.stderr:  # None where it is closed
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as caught:
         os.dup2(caught.fileno(), 2)
         try:

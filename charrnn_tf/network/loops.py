@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .gradients import custom_gradient
 from .products import Precision, Tensor, repeated_product, summed_product
 
 # Gradients of the activations, given their outputs: one operation each
@@ -35,7 +36,7 @@ def lstm_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run an LSTM over a window: projected [T, B, 4H], recurrent kernel [H, 4H] -> outputs [T, B, H], hidden, cell."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def scan(projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor) -> Any:
         hiddens, arrays, *state = _lstm_forward(projected, kernel, hidden, cell, precision)
         return (hiddens[1:], *state), lambda *d: _lstm_backward(hiddens, arrays, kernel, precision, *d)
@@ -48,7 +49,7 @@ def gru_scan(
 ) -> tuple[Tensor, Tensor]:
     """Run a GRU over a window: projected [T, B, 3H], recurrent kernel [H, 3H], bias of g -> outputs [T, B, H], hidden."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def scan(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any:
         hiddens, arrays, *state = _gru_forward(projected, kernel, bias, hidden, precision)
         return (hiddens[1:], *state), lambda *d: _gru_backward(hiddens, arrays, kernel, precision, *d)

@@ -1,5 +1,7 @@
 """The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time."""
 
+import gc
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +11,14 @@ import tensorflow as tf
 from ..machine import startup
 from ..settings.schema import CELLS, ModelConfig
 from .cells import LAYERS, Engine, State
+from .gradients import custom_gradient
 from .initializers import initialize
 from .products import Precision, Tensor, dense_losses, linear, summed_product
 
 LARGE_VOCABULARY = 1024  # from this size on, a table of all characters or one-hot rows of a window would be too large
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
+
+_built = itertools.count(1)
 
 
 def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras.Model:
@@ -24,6 +29,16 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
     `seed`. It is float32 whatever Keras's global policy is.
     """
     startup.start()
+    if next(_built) % 4 == 0:  # earlier models are cycles; Python counts their few objects, not the bytes of their weights
+        gc.collect()
+    with tf.variable_creator_scope(_without_number):
+        model = _layers(config, batch_size)
+    initialize(model, config, seed)
+    return model
+
+
+def _layers(config: ModelConfig, batch_size: int) -> keras.Model:
+    """The model with Keras's own initial weights."""
     real = {"dtype": "float32"}
     ids = keras.Input(batch_shape=(batch_size, None), dtype="int32", name="ids")
     if config.embedding_size:
@@ -37,8 +52,14 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
     logits = keras.layers.Dense(config.vocab_size, name="logits", **real)(x)
     model = keras.Model(ids, keras.layers.Softmax(name="softmax", **real)(logits), name="charrnn")
     model.dtype_policy = "float32"
-    initialize(model, config, seed)
     return model
+
+
+def _without_number(create: Callable[..., Any], **settings: Any) -> Any:
+    """Name a seed generator's variable without Keras's running number: TensorFlow caches an operation for each name."""
+    if settings["name"] == "seed_generator_state":
+        settings["name"] += "/"  # an absolute name, outside the scope with the number
+    return create(**settings)
 
 
 def character_losses(
@@ -136,6 +157,7 @@ def weights(model: keras.Model) -> dict[str, Any]:
 
 def zero_state(config: ModelConfig, batch_size: Tensor) -> list[State]:
     """Zero state of every layer, each part [batch_size, H]."""
+    startup.check_process()  # a model may have been loaded before a fork
     shape = (batch_size, config.hidden_size)
     return [tuple(tf.zeros(shape) for _ in CELLS[config.cell].states) for _ in range(config.num_layers)]
 
@@ -175,13 +197,13 @@ def _input_rows(model: keras.Model, layer: Any) -> tuple[Tensor, bool]:
     return tf.convert_to_tensor(model.get_layer("embedding").embeddings if embedded else layer.cell.kernel), embedded
 
 
-@tf.custom_gradient
+@custom_gradient
 def _cast_gradient(tensor: Tensor) -> Any:
     """The tensor itself; converts its gradient, which the loop may have rounded, back to its dtype."""
     return tf.identity(tensor), lambda d: tf.cast(d, tensor.dtype)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _rows(table: Tensor, ids: Tensor) -> Any:
     """`tf.gather(table, ids)`, [V, G], [T, B] -> [T, B, G], with a gradient that is fast on a CPU."""
 
@@ -191,7 +213,7 @@ def _rows(table: Tensor, ids: Tensor) -> Any:
     return tf.gather(table, ids), gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def _embedded_rows(table: Tensor, ids: Tensor, embedding: Tensor, kernel: Tensor) -> Any:
     """`tf.gather(table, ids)` for the product `table` of an embedding [V, E] and a kernel [E, G].
 

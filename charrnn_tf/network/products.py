@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import tensorflow as tf
 
 from ..machine.hardware import only_avx2
+from .gradients import custom_gradient
 
 Tensor = Any
 Precision: TypeAlias = tf.DType | None  # dtype that the factors of products are rounded to; None keeps their own
@@ -46,7 +47,7 @@ def pad_columns(factor: Tensor) -> Tensor:
 def linear(inputs: Tensor, kernel: Tensor, bias: Tensor, precision: Precision = None) -> Tensor:
     """x W + b: inputs [N, F], kernel [F, G], bias [G] -> [N, G]."""
 
-    @tf.custom_gradient
+    @custom_gradient
     def affine(inputs: Tensor, kernel: Tensor, bias: Tensor) -> Any:
         def gradient(d: Tensor) -> tuple[Tensor, ...]:
             ones = tf.ones((1, tf.shape(d)[0]), d.dtype)  # summing as a product is faster than `tf.reduce_sum`
@@ -66,7 +67,7 @@ def dense_losses(inputs: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor, 
     log sum exp(logits) is the largest logit minus the log of the largest probability, which is at least 1 / V.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def losses(inputs: Tensor, kernel: Tensor, bias: Tensor, targets: Tensor) -> Any:
         logits = tf.nn.bias_add(product(inputs, kernel, precision), bias)
         largest, own = tf.reduce_max(logits, axis=1), tf.gather(logits, targets, batch_dims=1)

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import CheckpointError, reason, warn
+from ..machine.startup import forked
 from . import checkpoint, find
 from .find import (
     LOCK,
@@ -67,9 +68,10 @@ class RunDirectory:
         try:
             yield
         finally:
-            with suppress(OSError):  # the folder was removed or is no longer writable
-                (self.path / LOCK).unlink(missing_ok=True)  # while it is locked, so that a waiting process notices
-            self._lock.release()
+            if not forked():  # the lock is that of the process that trains
+                with suppress(OSError):  # the folder was removed or is no longer writable
+                    (self.path / LOCK).unlink(missing_ok=True)  # while it is locked, so that a waiting process notices
+                self._lock.release()
 
     def _acquire(self) -> None:
         with self._errors():

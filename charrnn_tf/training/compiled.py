@@ -8,6 +8,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import DivergedError
+from ..machine.startup import check_process
 from ..network.cells import State
 from ..network.model import shard
 from ..network.products import Tensor
@@ -68,6 +69,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     compiled = tf.function(run_steps, autograph=False, jit_compile=bool(config.xla)).get_concrete_function(*signature)
 
     def call(windows: npt.NDArray[np.int32], time_fraction: float) -> None:
+        check_process()
         padded = np.pad(windows, ((0, capacity - len(windows)), (0, 0), (0, 0))) if capacity else windows
         compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
 

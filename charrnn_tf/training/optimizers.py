@@ -27,7 +27,8 @@ def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     """The optimizer named in the settings; Adam's epsilon is 1e-8, as in its paper, TensorFlow 1 and PyTorch.
 
     `step.train_step` calls only its `update_step`, so Keras's weight decay and weight averaging do not apply. Its variables
-    are float32 whatever Keras's default is.
+    are float32 whatever Keras's default is. The name is the same in every run: TensorFlow caches an operation for each name
+    of a variable.
     """
     kind, epsilon = {
         "adam": (Adam, {"epsilon": 1e-8}),
@@ -37,6 +38,6 @@ def build_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     default = keras.config.floatx()
     keras.config.set_floatx("float32")  # of the variable for the learning rate; slots have their weight's dtype
     try:
-        return kind(config.learning_rate, **epsilon)
+        return kind(config.learning_rate, name=config.optimizer, **epsilon)
     finally:
         keras.config.set_floatx(default)

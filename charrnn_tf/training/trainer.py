@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..errors import CharRNNError, PeerError, warn
 from ..inference.evaluation import Evaluator
 from ..machine.hardware import physical_gpus, this_machine
-from ..machine.startup import in_force, start
+from ..machine.startup import check_process, forked, in_force, start
 from ..runs import checkpoint
 from ..runs.chart import chart
 from ..runs.directory import ReadOnlyDirectory, RunDirectory
@@ -98,8 +98,7 @@ class Trainer:
         self.model = self.state.model
         self._restore(before, record)
         self.last_validation: float | None = None  # of this process
-        self._stop = False
-        self.stopped = False  # whether the run ended because this process or another worker was asked to stop
+        self._stop = self.stopped = False  # asked to; whether the latest `run` ended because some worker was asked to
         self._samples = Samples(model_config, self.config, vocabulary)
         evaluator = Evaluator(self.model, model_config, replicas.shards(self.config.shards))
         self._validator = Validator(evaluator, training, validation)
@@ -168,6 +167,7 @@ class Trainer:
         the loop is interrupted or left); when it resumes, it does what was due at that step. Every worker runs all of this;
         the chief decides and writes. Raises PeerError where another worker ends.
         """
+        check_process()
         return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop)
 
     def _until_stopped(self, display: Display | None) -> Generator[Row]:
@@ -255,7 +255,7 @@ class Trainer:
         try:
             yield
         except GeneratorExit:
-            if self.step > self._saved and self.replicas.count == self.replicas.here:
+            if self.step > self._saved and self.replicas.count == self.replicas.here and not forked():
                 self._save(loss, only_while_best=False)
             raise
 

@@ -1,9 +1,12 @@
 """The display of a run: its lines in 80 columns, in terminals of ASCII, and where samples go."""
 
+import functools
 import io
+import re
 from types import SimpleNamespace
 
 import pytest
+from conftest import terminal_on
 from rich.console import Console
 
 from charrnn_tf.api import display as module
@@ -23,13 +26,47 @@ def trainer():
 def display(trainer, monkeypatch):
     """A display in a terminal of 80 columns; `written` is its standard error."""
     errors = io.StringIO()
-    monkeypatch.setattr("sys.stderr", errors)
-    monkeypatch.setattr(
-        module, "Console", lambda **how: Console(**how, force_terminal=True, width=80, height=40, color_system=None)
-    )
+    terminal_on(errors, monkeypatch)
+    monkeypatch.setattr(module, "Console", functools.partial(Console, width=80, height=40, color_system=None))
     made = module.TrainDisplay(trainer, quiet=False)
     made.written = errors
     return made
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_terminal"),
+    [
+        ("FORCE_COLOR", "1", False), ("TTY_COMPATIBLE", "1", False), ("TERM", "dumb", True), ("TERM", "unknown", True),
+        ("TERM", "", True), ("CI", "true", True), ("JPY_PARENT_PID", "4711", True),
+    ],
+)  # fmt: skip
+def test_what_does_not_move_its_cursor_gets_plain_lines(name, value, is_terminal, trainer, monkeypatch):
+    errors = io.StringIO()
+    terminal_on(errors, monkeypatch, is_terminal)
+    for variable, its in (("FORCE_COLOR", "1"), (name, value)):  # as Jupyter's kernels have it
+        monkeypatch.setenv(variable, its)
+    with module.TrainDisplay(trainer, quiet=False) as display:
+        feed(display)
+        display.sample(250, "the end\n")
+    assert "\x1b" not in errors.getvalue()
+    words = [line.split()[0] for line in errors.getvalue().splitlines() if line]
+    assert words == ["step"] * 4 + ["Expected", "---", "the", "---"]
+
+
+def test_no_color_leaves_the_display_live_without_colors(trainer, monkeypatch):
+    errors = io.StringIO()
+    terminal_on(errors, monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with module.TrainDisplay(trainer, quiet=False) as display:
+        feed(display)
+    assert "\x1b[" in errors.getvalue()
+    assert not re.search(r"\x1b\[[\d;]*[34]\dm|\x1b\[[34]8;", errors.getvalue())
+
+
+def test_a_process_without_standard_error_trains_in_silence(trainer, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with module.TrainDisplay(trainer, quiet=False) as display:
+        feed(display)
 
 
 def drawn(display, **terminal):

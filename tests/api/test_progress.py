@@ -15,7 +15,8 @@ def terminal(monkeypatch):
     """Standard error as a terminal of 80 columns, and a clock: `terminal.now` seconds."""
     written = io.StringIO()
     written.now = 100.0
-    monkeypatch.setattr("rich.console.Console", functools.partial(Console, file=written, width=80, force_terminal=True))
+    monkeypatch.setattr("rich.console.Console", functools.partial(Console, file=written, width=80))
+    monkeypatch.setattr(progress, "is_live", lambda stream: True)
     monkeypatch.setattr(progress.time, "monotonic", lambda: written.now)
     return written
 

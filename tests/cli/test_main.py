@@ -173,12 +173,13 @@ def test_a_reader_that_leaves_causes_no_traceback(reading):
 
 
 @pytest.mark.slow
-def test_interactive_treats_bytes_that_are_not_utf8_as_unknown(reading):
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+def test_interactive_reads_utf8_in_any_locale_and_other_bytes_as_unknown(reading):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(
         processes.command("sample", "--interactive", "--length", 5, "--seed", 5),
-        input=b"\xff\nThe\n", capture_output=True, env=environment, check=False,
+        input=b"\xff\ncaf\xc3\xa9\nThe\n", capture_output=True, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0
     assert b"Error: characters the model never saw: " in done.stderr
+    assert "'é' (U+00E9)".encode() in done.stderr
     assert done.stdout.startswith(b"The")
