@@ -18,7 +18,8 @@ import numpy.typing as npt
 from ..errors import ConfigError, TextError
 from ..settings.schema import VOCABULARIES
 from . import cache
-from .sources import Text
+from .kinds import FEW, MOST_NULS
+from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 
 CODE_POINTS = sys.maxunicode + 1
@@ -163,6 +164,9 @@ class _Reader:
         _check(record, expected)
         if not counts.any():
             raise TextError(f"{self.text.title} is empty: there is nothing to learn from")
+        nuls = counts[0] / record.characters
+        if nuls > MOST_NULS and record.characters >= FEW and self.text.files != (GIVEN,) and not self.text.as_bytes:
+            raise TextError(f"{self.text.title} is not plain text: {nuls:.0%} of its characters are NULs")
         vocabulary = self._vocabulary(counts)
         present = "".join(map(chr, np.flatnonzero(counts)))
         try:

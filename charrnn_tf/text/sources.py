@@ -6,7 +6,6 @@ built-in corpus. Files that end in .gz, .bz2 or .xz are decompressed while they 
 
 import bz2
 import codecs
-import glob
 import gzip
 import io
 import lzma
@@ -24,14 +23,17 @@ from typing import IO, Any, Self
 from ..errors import ConfigError, TextError, reason
 from ..files import open_file
 from ..settings.schema import whole_number
+from . import kinds, names
+from .names import cannot_read, expand, shown
 
 BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
-STANDARD_INPUT = "-"
+STANDARD_INPUT = names.STANDARD_INPUT
 GIVEN = "<text>"  # stands for a text that was passed as a string
 GIVEN_IDS = "<ids>"  # stands for ids that were passed to a Trainer
 IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one goes to a temporary file
 MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OR_BYTES = "or learn its bytes with `vocabulary` bytes"
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # raised while decompressing, besides an OSError without a number
 
 
@@ -55,7 +57,7 @@ class Text:
             raise ConfigError(f"`separator` must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
             raise ConfigError("standard input (-) can be read only once; name it once")
-        self.files = (GIVEN,) if self.content is not None else tuple(file for name in self.names for file in _expand(name))
+        self.files = (GIVEN,) if self.content is not None else tuple(file for name in self.names for file in expand(name))
         self._standard_input: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -125,7 +127,7 @@ class Text:
         before = 0  # bytes of the previous files
         for number, file in enumerate(self.files):
             with self._open(file) as (stream, raw):
-                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, _shown(file))
+                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, shown(file))
                 first = True
                 for block in _named_errors(file, blocks):
                     if first and last is not None and (between := self._between(last)):
@@ -158,7 +160,7 @@ class Text:
         try:
             raw = open_file(file)
         except OSError as error:
-            raise _cannot_read(file, error) from error
+            raise cannot_read(file, error) from error
         with raw:
             decompress = _decompressor(file)
             with decompress(raw) if decompress else nullcontext(raw) as stream:
@@ -185,7 +187,7 @@ def _read_standard_input(size: int) -> bytes:
     try:
         return sys.stdin.buffer.read(size)
     except OSError as error:
-        raise _cannot_read(STANDARD_INPUT, error) from error
+        raise cannot_read(STANDARD_INPUT, error) from error
 
 
 def _decompressor(file: str) -> Callable[[Any], Any] | None:
@@ -200,46 +202,14 @@ def _status(file: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _shown(file: str) -> str:
-    return "standard input" if file == STANDARD_INPUT else repr(file)
-
-
-def _cannot_read(file: str, error: OSError) -> TextError:
-    return TextError(f"can't read {_shown(file)}: {reason(error)}")
-
-
 def _named_errors(file: str, blocks: Iterator[str]) -> Iterator[str]:
     """Yield the blocks; an error while reading or decompressing becomes a TextError that names the file."""
     try:
         yield from blocks
     except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise _cannot_read(file, error) from error
-        raise TextError(f"{_shown(file)} is damaged or not of the format in its name: {error}") from error
-
-
-def _expand(name: str) -> list[str]:
-    """The files that a name stands for."""
-    if name == STANDARD_INPUT:
-        return [name]
-    if "\0" in name:
-        raise TextError(f"can't read {name!r}: it contains a NUL character, which file names can't")
-    if os.path.isdir(name):
-        found = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
-        files = sorted(file for file in found if not _hidden(os.path.relpath(file, name)) and os.path.isfile(file))
-        if not files:
-            raise TextError(f"can't read {name!r}: the folder holds no files")
-        return files
-    if any(sign in name for sign in "*?[") and not os.path.lexists(name):
-        files = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
-        if not files:
-            raise TextError(f"can't read {name!r}: no file matches")
-        return files
-    return [name]
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in Path(path).parts)
+            raise cannot_read(file, error) from error
+        raise TextError(f"{shown(file)} is damaged or not of the format in its name: {error}") from error
 
 
 def _as_characters(file: IO[bytes]) -> Iterator[str]:
@@ -249,32 +219,45 @@ def _as_characters(file: IO[bytes]) -> Iterator[str]:
 
 
 def _decode(file: IO[bytes], name: str) -> Iterator[str]:
-    """Blocks of a UTF-8 file's text, none empty; a byte order mark at the start is dropped."""
+    """Blocks of a UTF-8 file's text, none empty; a byte order mark at the start is dropped.
+
+    Raises TextError for a file that is not plain text in UTF-8, with what it seems to be.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of the next byte to read
     first = True
     while True:
         data = file.read(BLOCK_BYTES)
+        if offset == 0 and (kind := kinds.signature(data)):
+            raise TextError(f"{name} is {kind[0]}, not plain text. {kind[1]}, {OR_BYTES}")
         pending = len(decoder.getstate()[0])
         try:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             bad = error.object[error.start]
-            guess = "UTF-16" if offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
-            advice = f"Convert it first, for example with: iconv -f {guess} -t UTF-8"
-            if guess == "LATIN1" and (b"\0" in data or data.startswith(b"%PDF")):
-                advice = "It does not seem to be plain text: save its text as a file of its own first"
-            raise TextError(
-                f"{name} is not UTF-8: byte {offset - pending + error.start} is 0x{bad:02X}. {advice}, or learn its bytes "
-                "with `vocabulary` bytes"
-            ) from None
+            where = f"byte {offset - pending + error.start} is 0x{bad:02X}"
+            raise TextError(f"{name} is not UTF-8: {where}. {_advice(error.object, error.start)}, {OR_BYTES}") from None
         offset += len(data)
         if first and block:
+            if name != repr(GIVEN) and (why := kinds.not_plain(block)):
+                raise TextError(f"{name} is not plain text in UTF-8: {why}. {_advice(data)}, {OR_BYTES}")
             block, first = block.removeprefix("\ufeff"), False
         if block:
             yield block
         if not data:
             return
+
+
+def _advice(data: bytes, start: int = 0) -> str:
+    """What to do about a file with these bytes, which are not UTF-8 from `start` on."""
+    wide = kinds.wide_encoding(data)
+    if not wide and kinds.is_damaged_utf8(data):
+        return "It looks like UTF-8 that is damaged there: mend it, for example with: iconv -c -f UTF-8 -t UTF-8"
+    if not wide and b"\0" in data:
+        return f"It does not seem to be plain text: {kinds.SAVE[0].lower()}{kinds.SAVE[1:]}"
+    if encoding := wide or kinds.looks_like(data, start):
+        return f"Convert it first: it looks like {encoding}, so for example with: iconv -f {encoding.upper()} -t UTF-8"
+    return "Convert it first, if it is a text in another encoding"
 
 
 def built_in_text() -> str:
