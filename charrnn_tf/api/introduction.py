@@ -16,9 +16,11 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     """Lines about a run, in the order of printing."""
     config, model = trainer.config, trainer.model
     parameters, characters, files = model.count_params(), trainer.text.characters, len(trainer.text.sources)
+    kept = characters - trainer.text.left_out
     held_out, validating = trainer.held_out, trainer.validation_characters
     yield (
-        f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
+        f"Text: {f'{kept:,} of ' if kept < characters else ''}{characters:,} characters"
+        f"{f' in {files:,} files' if files > 1 else ''}, "
         f"{trainer.model_config.vocab_size:,} distinct; the last {held_out:,} are held out for validation"
         f"{f' ({validating:,} of them are read)' if validating < held_out else ''}."
     )
@@ -27,7 +29,7 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     for layer in model.layers[1:]:
         shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
         yield f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}"
-    yield f"Model: {parameters:,} parameters, {characters / parameters:,.2f} characters of text per parameter."
+    yield f"Model: {parameters:,} parameters, {kept / parameters:,.2f} characters of text per parameter."
     place = f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores"
     replicas = "" if trainer.replicas.alone else f", {trainer.replicas.count} replicas"
     yield f"Device: {place}, TensorFlow {tf.__version__}{replicas}."

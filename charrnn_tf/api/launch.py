@@ -142,6 +142,7 @@ def _read(
             separator=train.separator,
             limit_chars=train.limit_chars,
             expected=expected,
+            may_skip_most=request.flags.get("unknown") == "skip",
             progress=progress,
         )
     reading.conclude(corpus)

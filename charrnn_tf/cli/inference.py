@@ -145,7 +145,7 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     reading = Reading(quiet=as_json)
     with reading as progress:
         loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
-    reading.conclude(loaded)
+    (Reading() if loaded.left_out else reading).conclude(loaded)
     check_length(loaded.ids, repr(text))
     startup.start()
     from ..inference.evaluation import Evaluator

@@ -29,6 +29,7 @@ def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_
     """
     path, record = find_record(checkpoint, checkpoint_dir)
     loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars)
+    Reading().conclude(loaded)
     check_length(loaded.ids, repr(text))
     startup.start(1)
     from ..insight.report import report as write_report

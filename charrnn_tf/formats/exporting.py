@@ -31,7 +31,9 @@ def held_out_ids(record: Record, text: str | None) -> Ids | None:
     Raises TextError for a text with fewer than two characters that the model knows.
     """
     if text is not None:
-        ids = load_corpus([text], vocabulary=record.vocabulary, unknown="skip", limit_chars=HELD_OUT).ids
+        ids = load_corpus(
+            [text], vocabulary=record.vocabulary, unknown="skip", limit_chars=HELD_OUT, may_skip_most=False
+        ).ids
         check_length(ids, repr(text))
         return ids
     sources, train = [source.path for source in record.text.sources], record.train

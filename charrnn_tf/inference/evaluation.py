@@ -18,7 +18,7 @@ from ..network.model import character_losses, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
-from ..text.corpus import Progress, check_length
+from ..text.corpus import LeftOut, Progress, check_length
 from ..text.vocabulary import Ids
 from ..text.windows import Streams
 
@@ -57,7 +57,10 @@ def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", windo
     Raises TextError where fewer than two known characters are left.
     """
     model, record = load_model(checkpoint)
-    return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown), window=window)
+    ids = record.vocabulary.encode(text, unknown)
+    if unknown == "skip":
+        LeftOut.of(text, record.vocabulary).warn("the text")
+    return Evaluator(model, record.model).evaluate(ids, window=window)
 
 
 class StoppedError(Exception):

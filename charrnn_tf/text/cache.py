@@ -25,7 +25,7 @@ from ..errors import TextError, reason
 from ..files import sha256
 from .vocabulary import Ids
 
-FORMAT = 1
+FORMAT = 2
 IDS, DESCRIPTION = "ids", "text.json"
 
 

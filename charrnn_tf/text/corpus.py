@@ -7,6 +7,7 @@ block. The ids of a long text go to a file in the cache and are memory-mapped.
 import dataclasses
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, TextError
+from ..errors import ConfigError, TextError, describe_character, warn
 from ..settings.schema import VOCABULARIES
 from . import cache
 from .kinds import FEW, MOST_NULS
@@ -23,6 +24,8 @@ from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 
 CODE_POINTS = sys.maxunicode + 1
+MUCH, MOST = 0.05, 0.5  # parts of a text that are skipped: from there on a warning, above that an error
+NAMED = 5  # skipped characters that a message names
 MAPPED_FROM = 1 << 22  # characters; longer texts are encoded into a file
 Progress = Callable[[str, int, int | None], None]  # called after each block: activity, bytes done, total bytes if known
 
@@ -43,11 +46,12 @@ class TextRecord:
     sources: tuple[Source, ...]  # none: the built-in corpus
     sha256: str  # of the whole text's UTF-8 bytes; empty: a text given in Python
     characters: int  # read, skipped ones included
+    left_out: int = 0  # characters skipped, since the vocabulary lacks them
 
     @classmethod
-    def from_json(cls, sources: list[dict[str, Any]], sha256: str, characters: int) -> Self:
+    def from_json(cls, sources: list[dict[str, Any]], sha256: str, characters: int, left_out: int = 0) -> Self:
         """A record from its JSON form, as `dataclasses.asdict` gives it."""
-        return cls(tuple(Source(**source) for source in sources), sha256, characters)
+        return cls(tuple(Source(**source) for source in sources), sha256, characters, left_out)
 
     @property
     def title(self) -> str:
@@ -81,6 +85,41 @@ class TextRecord:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """The characters of a text that are skipped, since the vocabulary lacks them."""
+
+    count: int
+    characters: int  # of the whole text
+    most: tuple[tuple[str, int], ...]  # the most frequent of them, and how often each occurs
+
+    @classmethod
+    def of(cls, text: str, vocabulary: Vocabulary) -> Self:
+        """Those of a string."""
+        if isinstance(vocabulary, ByteVocabulary):
+            return cls(0, len(text), ())
+        unknown = Counter(text)
+        for known in vocabulary.characters:
+            del unknown[known]
+        return cls(unknown.total(), len(text), tuple(unknown.most_common(NAMED)))
+
+    @property
+    def share(self) -> float:
+        """Part of the text, 0 to 1."""
+        return self.count / max(self.characters, 1)
+
+    def __str__(self) -> str:
+        percent = f"{self.share:.1%}" if self.share >= 0.001 else "under 0.1%"
+        most = ", ".join(f"{describe_character(character)} {count:,} times" for character, count in self.most)
+        which = "most often " if self.count > sum(count for _, count in self.most) else ""
+        return f"{self.count:,} of {self.characters:,} characters ({percent}) are left out, {which}{most}"
+
+    def warn(self, title: str) -> None:
+        """Log a warning if they are many."""
+        if self.share >= MUCH:
+            warn(f"{title}: {self}.")
+
+
+@dataclass(frozen=True)
 class Corpus:
     """A text as ids."""
 
@@ -88,6 +127,7 @@ class Corpus:
     vocabulary: Vocabulary
     text: TextRecord
     kept: Path | None = None  # cache entry of the ids
+    left_out: LeftOut | None = None  # None: nothing
 
 
 def load_corpus(
@@ -100,6 +140,7 @@ def load_corpus(
     separator: str | None = None,
     limit_chars: int | None = None,
     expected: TextRecord | None = None,
+    may_skip_most: bool | None = None,
     progress: Progress = lambda doing, done, total: None,
 ) -> Corpus:
     """Read one or several texts as one and encode it.
@@ -113,21 +154,37 @@ def load_corpus(
     separator: text to put between two files; None means a newline after files that lack one.
     limit_chars: length to read.
     expected: the text that this must be.
+    may_skip_most: accept a text of which more than half is skipped; None means: if `unknown` is given as "skip".
 
-    Raises TextError for a text that can't be read, is empty, is not the expected one or has unknown characters.
+    A warning says what is skipped, from 5% of the text on. Raises TextError for a text that can't be read, is empty, is not
+    the expected one or has unknown characters.
     """
     if isinstance(vocabulary, str) and vocabulary not in VOCABULARIES:
         raise ConfigError(f"`vocabulary` must be one of {', '.join(VOCABULARIES)}, got {vocabulary!r}")
     if min_count > 1 and vocabulary != "corpus":
         raise ConfigError("`min_count` selects among the text's own characters: use it only with `vocabulary` corpus")
     as_bytes = vocabulary == "bytes" or isinstance(vocabulary, ByteVocabulary)
+    if may_skip_most is None:
+        may_skip_most = unknown == "skip"
     unknown = unknown or ("skip" if min_count > 1 else "error")
     with Text(tuple(map(str, names)), separator, limit_chars, as_bytes, content) as text:
         reader = _Reader(text, vocabulary, unknown, min_count, progress)
         if not text.cacheable or text.size < MAPPED_FROM:
-            return reader.read(None, expected)
-        with cache.held(cache.key(reader.description())) as name:
-            return (reader.cached(name, expected) if name else None) or reader.read(name, expected)
+            corpus = reader.read(None, expected)
+        else:
+            with cache.held(cache.key(reader.description())) as name:
+                corpus = (reader.cached(name, expected) if name else None) or reader.read(name, expected)
+        if corpus.left_out:
+            _check_left_out(corpus.left_out, text.title, min_count, allowed=may_skip_most or expected is not None)
+    return corpus
+
+
+def _check_left_out(left_out: LeftOut, title: str, min_count: int, allowed: bool) -> None:
+    """Warn if much of a text is skipped; raise TextError if it is most of it, unless that is allowed."""
+    if left_out.share > MOST and left_out.characters >= FEW and not allowed:
+        remedy = "Use a lower `min_count`" if min_count > 1 else "Use another `vocabulary` or model"
+        raise TextError(f"{title}: {left_out}. {remedy}, or pass `unknown` skip to leave them out all the same.")
+    left_out.warn(title)
 
 
 @dataclass
@@ -156,7 +213,8 @@ class _Reader:
         vocabulary = ByteVocabulary() if self.text.as_bytes else Vocabulary(known["vocabulary"])
         record = TextRecord.from_json(**known["record"])
         _check(record, expected)
-        return Corpus(ids, vocabulary, record, cache.folder() / name)
+        left_out = LeftOut(record.left_out, record.characters, tuple(map(tuple, known["most_left_out"])))
+        return Corpus(ids, vocabulary, record, cache.folder() / name, left_out if left_out.count else None)
 
     def read(self, name: str | None, expected: TextRecord | None) -> Corpus:
         """Count, then encode. name: cache entry for the ids of a long text."""
@@ -176,12 +234,16 @@ class _Reader:
         size = int(counts[vocabulary.code_points[known]].sum())
         if not size:
             raise TextError(f"{self.text.title} has no character of the vocabulary")
+        counts[vocabulary.code_points[known]] = 0
+        most = tuple((chr(n), int(counts[n])) for n in np.argsort(-counts, kind="stable")[:NAMED] if counts[n])
+        left_out = LeftOut(record.characters - size, record.characters, most) if most else None
+        record = dataclasses.replace(record, left_out=record.characters - size)
         if record.characters < MAPPED_FROM:
             ids = np.concatenate(list(self._encoded(vocabulary, size)))
-            return Corpus(ids, vocabulary, record)
-        about = {"vocabulary": vocabulary.characters, "record": dataclasses.asdict(record)}
+            return Corpus(ids, vocabulary, record, left_out=left_out)
+        about = {"vocabulary": vocabulary.characters, "record": dataclasses.asdict(record), "most_left_out": most}
         ids = cache.write(name, vocabulary.dtype, self._encoded(vocabulary, size), about)
-        return Corpus(ids, vocabulary, record, cache.folder() / name if name else None)
+        return Corpus(ids, vocabulary, record, cache.folder() / name if name else None, left_out)
 
     def _count(self) -> tuple[npt.NDArray[np.int64], TextRecord]:
         """The number of occurrences of each code point, and the record of the text."""
