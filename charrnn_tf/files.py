@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,14 @@ def without_waiting(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor
+
+
+def temporary_folder() -> str:
+    """The folder of temporary files, for messages."""
+    try:
+        return repr(tempfile.gettempdir())
+    except OSError:  # none can be written
+        return "a temporary folder"
 
 
 def size_of(folder: Path) -> int:

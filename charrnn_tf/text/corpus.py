@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -197,12 +198,16 @@ class _Reader:
     min_count: int
     progress: Progress
 
+    @cached_property
+    def files(self) -> list[list[Any]]:
+        """The identities of the files, before they are read."""
+        return [cache.identity(path) for path in self.text.paths]
+
     def description(self) -> list[Any]:
-        """Everything that the ids depend on; files are identified by path, size and modification time."""
+        """Everything that the ids depend on."""
         text, vocabulary = self.text, self.vocabulary
-        files = list(zip(text.paths, text.status, strict=True))
         known = vocabulary if isinstance(vocabulary, str) else [type(vocabulary).__name__, vocabulary.characters]
-        return [files, text.separator, text.limit_chars, known, self.unknown, self.min_count]
+        return [self.files, text.separator, text.limit_chars, known, self.unknown, self.min_count]
 
     def cached(self, name: str, expected: TextRecord | None) -> Corpus | None:
         """Load the text from a cache entry, if it exists."""
@@ -242,6 +247,7 @@ class _Reader:
             ids = np.concatenate(list(self._encoded(vocabulary, size)))
             return Corpus(ids, vocabulary, record, left_out=left_out)
         about = {"vocabulary": vocabulary.characters, "record": dataclasses.asdict(record), "most_left_out": most}
+        about["files"] = self.files if name else []
         ids = cache.write(name, vocabulary.dtype, self._encoded(vocabulary, size), about)
         return Corpus(ids, vocabulary, record, cache.folder() / name if name else None, left_out)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from ..errors import ConfigError, TextError, reason
-from ..files import open_file
+from ..files import open_file, temporary_folder
 from ..settings.schema import whole_number
 from . import kinds, names
 from .names import cannot_read, expand, shown
@@ -83,7 +83,7 @@ class Text:
 
     @property
     def cacheable(self) -> bool:
-        """Whether the text is only files, whose paths, sizes and modification times identify their content."""
+        """Whether the text is only files, which `cache.identity` recognises."""
         return bool(self.files) and not {STANDARD_INPUT, GIVEN} & set(self.files)
 
     @cached_property
@@ -176,7 +176,7 @@ class Text:
             copy.flush()
         except OSError as error:
             raise TextError(
-                f"can't keep standard input in {tempfile.gettempdir()!r}: {reason(error)}. Make room, or set TMPDIR to "
+                f"can't keep standard input in {temporary_folder()}: {reason(error)}. Make room, or set TMPDIR to "
                 "another folder."
             ) from error
 
