@@ -141,6 +141,8 @@ def _read(
             unknown=train.unknown,
             separator=train.separator,
             limit_chars=train.limit_chars,
+            encoding=train.encoding,
+            normalize=train.normalize,
             expected=expected,
             may_skip_most=request.flags.get("unknown") == "skip",
             progress=progress,

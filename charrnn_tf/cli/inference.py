@@ -16,7 +16,7 @@ from ..runs.record import Record
 from ..settings.schema import check_cuts
 from ..text.corpus import check_length, load_corpus
 from ..text.sources import Text
-from ..text.vocabulary import ByteVocabulary, Ids
+from ..text.vocabulary import ByteVocabulary, Ids, normalized
 from .options import (
     FilePath,
     Grouped,
@@ -26,6 +26,7 @@ from .options import (
     json_option,
     option,
     output_option,
+    reading_options,
     seed_option,
     unknown_option,
 )
@@ -38,6 +39,7 @@ from .output import open_output, write_samples
 @option("Prime", "--prime-file", type=FilePath(), help="Read the prime from a file; - for standard input.")
 @option("Prime", "--interactive", is_flag=True, help="Ask for primes, one per line.")
 @unknown_option("Prime")
+@reading_options("Prime")
 @option("Sampling", "--length", type=WholeNumber(1), default=1000, help="Characters to generate.")
 @option(
     "Sampling", "--temperature", type=float, default=1.0,
@@ -65,6 +67,8 @@ def sample(
     stop: str | None,
     seed: int | None,
     output: str | None,
+    encoding: str | None,
+    normalize: str | None,
     **draw: Any,
 ) -> None:
     """Generate text with a trained model.
@@ -83,7 +87,9 @@ def sample(
     path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     vocabulary = record.vocabulary
-    known = _encode_prime(record, prime, prime_file, draw["unknown"])
+    how = record.reading(encoding, normalize)
+    known = _encode_prime(record, prime, prime_file, draw["unknown"], how)
+    draw["normalize"] = "none"  # done
     raw = isinstance(vocabulary, ByteVocabulary)
     with open_output(output) as write:
         if seed is None:
@@ -98,11 +104,12 @@ def sample(
             return write_samples(sampler, write, vocabulary.decode(known, "surrogateescape"), stop, end, seed=seed, **draw)
         while True:
             click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
-            line = sys.stdin.readline()
+            line = sys.stdin.buffer.readline()
             if not line:
                 return click.echo(err=True)
             try:
-                known = vocabulary.encode(line.rstrip("\n"), draw["unknown"])
+                typed = line.decode(encoding or "utf-8", "surrogateescape").rstrip("\r\n")
+                known = vocabulary.encode(normalized(typed, how["normalize"]), draw["unknown"])
             except TextError as error:
                 click.echo(f"Error: {in_options(str(error))}", err=True)
                 continue
@@ -110,12 +117,15 @@ def sample(
             seed = (seed + 1) % 2**63
 
 
-def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: str) -> Ids:
-    """The known ids of a prime; an unknown character is an error that names where the prime comes from."""
-    encode, characters = record.vocabulary.encode, prime
+def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: str, how: dict[str, Any]) -> Ids:
+    """The known ids of a prime; an unknown character is an error that names where the prime comes from.
+
+    how: encoding and canonical form.
+    """
+    encode, characters = record.vocabulary.encode, normalized(prime, how["normalize"])
     if prime_file is not None:
         encode = record.vocabulary.encode_characters
-        with Text((prime_file,), as_bytes=isinstance(record.vocabulary, ByteVocabulary)) as text:
+        with Text((prime_file,), as_bytes=isinstance(record.vocabulary, ByteVocabulary), **how) as text:
             characters = "".join(text.blocks())
     try:
         return encode(characters, unknown)
@@ -127,12 +137,16 @@ def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: s
 @click.argument("text", type=FilePath())
 @checkpoint_options
 @unknown_option("Scoring")
+@reading_options("Scoring")
 @option(
     "Scoring", "--window", type=WholeNumber(0, 2**31 - 1), default=0,
     help="Restart from a zero state every N characters, like a model with a context of N; 0: one pass.",
 )  # fmt: skip
 @json_option
-def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, window: int, as_json: bool) -> None:
+def evaluate(
+    text: str, checkpoint: str, checkpoint_dir: str, window: int, as_json: bool, encoding: str | None, normalize: str | None,
+    unknown: str,
+) -> None:  # fmt: skip
     """Score a text, in nats per character.
 
     The model reads the text (- for standard input) once, from a zero state.
@@ -144,7 +158,8 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     path, record = find_record(checkpoint, checkpoint_dir)
     reading = Reading(quiet=as_json)
     with reading as progress:
-        loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
+        how = record.reading(encoding, normalize)
+        loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress, **how)
     (Reading() if loaded.left_out else reading).conclude(loaded)
     check_length(loaded.ids, repr(text))
     startup.start()

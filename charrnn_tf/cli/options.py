@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..errors import CharRNNError, reason
-from ..settings.schema import EPOCH, SETTINGS, UNKNOWN, Interval, Setting
+from ..settings.schema import EPOCH, NORMAL_FORMS, SETTINGS, UNKNOWN, Interval, Setting
 
 Command = Callable[..., Any]
 COLUMN = 24  # width of the options in help; wider ones take a line of their own
@@ -175,6 +175,19 @@ def unknown_option(group: str) -> Callable[[Command], Command]:
     """The option for characters outside the vocabulary."""
     about = "Characters the model never saw: stop with an error, or skip them."
     return option(group, "--unknown", type=click.Choice(UNKNOWN), default="error", help=about)
+
+
+def reading_options(group: str, of_run: bool = True) -> Callable[[Command], Command]:
+    """How files are read: their encoding, and the canonical form of Unicode. of_run: by default as the run's own text."""
+
+    def add(command: Command) -> Command:
+        for name, kind in ("normalize", click.Choice(NORMAL_FORMS)), ("encoding", str):
+            about = SETTINGS[name]
+            shown = "that of the run" if of_run else about.default
+            command = option(group, f"--{name}", type=kind, help=about.metadata["setting"].help, shown=shown)(command)
+        return command
+
+    return add
 
 
 def json_option(command: Command) -> Command:

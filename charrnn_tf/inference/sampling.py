@@ -18,7 +18,7 @@ from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig, check_cuts
-from ..text.vocabulary import Vocabulary
+from ..text.vocabulary import Vocabulary, normalized
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -131,6 +131,8 @@ class Sampler:
     >>> sampler.sample("The ", length=200, top_n=5, seed=1)  # doctest: +SKIP
     """
 
+    normalize = "none"  # canonical form that primes are brought into, "nfc", "nfd" or "none": that of the text learned
+
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, batch_size: int = 1) -> None:
         self.config = config
         self.vocabulary = vocabulary
@@ -156,6 +158,7 @@ class Sampler:
         """Load a saved model. Raises CheckpointError where the checkpoint can't be used."""
         record = read_record(path)
         sampler = cls(record.model, record.vocabulary, batch_size)
+        sampler.normalize = record.train.normalize
         checkpoint.restore_weights(path, sampler.model)
         return sampler
 
@@ -204,6 +207,7 @@ class Sampler:
         temperature: float = 1.0,
         seed: int = 0,
         unknown: str = "error",
+        normalize: str | None = None,
         errors: str = "replace",
         chunk: int = CHUNK,
     ) -> Iterator[list[str]]:
@@ -211,7 +215,8 @@ class Sampler:
 
         Without a prime, or with only unknown characters in it, the text starts from a newline, or from the vocabulary's
         first character where there is none. Raises TextError for characters of the prime that the model never saw, unless
-        unknown is "skip". A byte model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
+        unknown is "skip". normalize: canonical form that the prime is brought into; None is that of the run's text. A byte
+        model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
         cuts = Cuts.of(top_n, top_p, temperature)
         if not 1 <= length < 2**31:
@@ -220,6 +225,7 @@ class Sampler:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
         if not -(2**63) <= seed < 2**63:
             raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
+        prime = normalized(prime, normalize or self.normalize)
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
         begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
         return self._chunks(begin, length, chunk, cuts, seed, errors)

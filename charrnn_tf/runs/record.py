@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import CharRNNError, CheckpointError, ConfigError, reason
 from ..files import sha256
-from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, whole_number
+from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, text_encoding, whole_number
 from ..text.corpus import TextRecord
 from ..text.vocabulary import ByteVocabulary, Vocabulary
 
@@ -47,6 +47,11 @@ class Record:
     def name(self) -> str:
         """The folder's name."""
         return f"i{self.step}_l{self.model.hidden_size}"
+
+    def reading(self, encoding: str | None = None, normalize: str | None = None) -> dict[str, Any]:
+        """Encoding and canonical form of a text for this model: those given, or else those of the run's own text."""
+        encoding = text_encoding("encoding", encoding) if encoding else self.train.encoding
+        return {"encoding": encoding, "normalize": normalize or self.train.normalize}
 
 
 def read_record(path: str | Path, check: bool = True) -> Record:

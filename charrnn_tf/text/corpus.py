@@ -140,13 +140,15 @@ def load_corpus(
     min_count: int = 1,
     separator: str | None = None,
     limit_chars: int | None = None,
+    encoding: str = "utf-8",
+    normalize: str = "none",
     expected: TextRecord | None = None,
     may_skip_most: bool | None = None,
     progress: Progress = lambda doing, done, total: None,
 ) -> Corpus:
     """Read one or several texts as one and encode it.
 
-    names: UTF-8 files, folders and globs, read in this order, also compressed (.gz, .bz2, .xz); `-` is standard input; none
+    names: files, folders and globs, read in this order, also compressed (.gz, .bz2, .xz); `-` is standard input; none
     means the built-in corpus.
     content: the text itself, instead of names.
     vocabulary: "corpus" (the text's own characters), "printable" (string.printable), "bytes" or a Vocabulary.
@@ -154,6 +156,8 @@ def load_corpus(
     min_count: the vocabulary leaves out characters that occur fewer times.
     separator: text to put between two files; None means a newline after files that lack one.
     limit_chars: length to read.
+    encoding: of the files, any text codec of Python.
+    normalize: canonical form of Unicode to bring each file into, "nfc" or "nfd", or "none".
     expected: the text that this must be.
     may_skip_most: accept a text of which more than half is skipped; None means: if `unknown` is given as "skip".
 
@@ -168,7 +172,7 @@ def load_corpus(
     if may_skip_most is None:
         may_skip_most = unknown == "skip"
     unknown = unknown or ("skip" if min_count > 1 else "error")
-    with Text(tuple(map(str, names)), separator, limit_chars, as_bytes, content) as text:
+    with Text(tuple(map(str, names)), separator, limit_chars, as_bytes, content, encoding, normalize) as text:
         reader = _Reader(text, vocabulary, unknown, min_count, progress)
         if not text.cacheable or text.size < MAPPED_FROM:
             corpus = reader.read(None, expected)
@@ -207,7 +211,8 @@ class _Reader:
         """Everything that the ids depend on."""
         text, vocabulary = self.text, self.vocabulary
         known = vocabulary if isinstance(vocabulary, str) else [type(vocabulary).__name__, vocabulary.characters]
-        return [self.files, text.separator, text.limit_chars, known, self.unknown, self.min_count]
+        how = [text.separator, text.limit_chars, text.encoding, text.normalize]
+        return [self.files, how, known, self.unknown, self.min_count]
 
     def cached(self, name: str, expected: TextRecord | None) -> Corpus | None:
         """Load the text from a cache entry, if it exists."""
@@ -319,11 +324,15 @@ def check_length(ids: Ids, title: str = "the text") -> None:
         raise TextError(f"{title} has fewer than two characters that the model knows: there is nothing to score")
 
 
-def load_text(*names: str | Path, separator: str | None = None, limit_chars: int | None = None) -> str:
+def load_text(
+    *names: str | Path, separator: str | None = None, limit_chars: int | None = None, encoding: str = "utf-8",
+    normalize: str = "none",
+) -> str:  # fmt: skip
     """The text of files, folders and globs as one string; without a name, the built-in corpus.
 
     separator: text to put between two files; None means a newline after files that lack one. limit_chars: length to read.
+    encoding: of the files, any text codec of Python. normalize: canonical form of Unicode, "nfc" or "nfd", or "none".
     Raises TextError naming the file that can't be read.
     """
-    with Text(tuple(map(str, names)), separator, limit_chars) as text:
+    with Text(tuple(map(str, names)), separator, limit_chars, encoding=encoding, normalize=normalize) as text:
         return "".join(text.blocks())

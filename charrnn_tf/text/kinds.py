@@ -188,6 +188,14 @@ def _kana(text: str) -> float:
     return sum("\u3040" <= character <= "\u30ff" for character in text) / max(len(text), 1)
 
 
+def is_utf8(data: bytes) -> bool:
+    """Whether a block of a file is UTF-8 with characters beyond ASCII."""
+    with suppress(UnicodeDecodeError):
+        text, _ = codecs.utf_8_decode(data, "strict", False)  # the block may end within a character
+        return not text.isascii()
+    return False
+
+
 def is_damaged_utf8(data: bytes) -> bool:
     """Whether most of the characters beyond ASCII are UTF-8, so that no other encoding is likely."""
     text = data.decode("utf-8", "replace")

@@ -12,6 +12,7 @@ import lzma
 import os
 import sys
 import tempfile
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,11 +21,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
 
-from ..errors import ConfigError, TextError, reason
+from ..errors import ConfigError, TextError, describe_character, reason, warn
 from ..files import open_file, temporary_folder
-from ..settings.schema import whole_number
+from ..settings.schema import NORMAL_FORMS, text_encoding, whole_number
 from . import kinds, names
 from .names import cannot_read, expand, shown
+from .vocabulary import normalized
 
 BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
 STANDARD_INPUT = names.STANDARD_INPUT
@@ -34,6 +36,7 @@ IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one g
 MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 OR_BYTES = "or learn its bytes with `vocabulary` bytes"
+JAMO = set(map(chr, range(0x1160, 0x1200)))  # vowels and final consonants, which join the syllable before them
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # raised while decompressing, besides an OSError without a number
 
 
@@ -49,10 +52,17 @@ class Text:
     limit_chars: int | None = None  # length to read
     as_bytes: bool = False  # read each byte as a character, U+0000 to U+00FF, instead of decoding UTF-8
     content: str | None = None  # the text itself, instead of names
+    encoding: str = "utf-8"  # of the files
+    normalize: str = "none"  # canonical form that each file is brought into: "none", "nfc" or "nfd"
 
     def __post_init__(self) -> None:
         if self.limit_chars is not None:
             whole_number("limit_chars", self.limit_chars, least=1)
+        if self.normalize not in NORMAL_FORMS:
+            raise ConfigError(f"`normalize` must be one of {', '.join(NORMAL_FORMS)}, got {self.normalize!r}")
+        self.encoding = text_encoding("encoding", self.encoding)
+        if self.as_bytes and (self.encoding, self.normalize) != ("utf-8", "none"):
+            raise ConfigError("`vocabulary` bytes reads bytes as they are: leave out `encoding` and `normalize`")
         if any("\ud800" <= character <= "\udfff" for character in self.separator or ""):
             raise ConfigError(f"`separator` must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
@@ -99,7 +109,11 @@ class Text:
 
     def bytes_of(self, block: str) -> bytes:
         """The bytes that a block was read from."""
-        return block.encode("latin-1" if self.as_bytes else "utf-8")
+        try:
+            return block.encode("latin-1" if self.as_bytes else "utf-8")
+        except UnicodeEncodeError as error:  # as `encoding` unicode_escape may give
+            character = describe_character(block[error.start])
+            raise TextError(f"{self.title} has {character}, half of a pair of surrogates, as a character") from error
 
     def blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """The text in blocks, up to `limit_chars`; `progress` receives the number of file bytes read so far."""
@@ -120,14 +134,17 @@ class Text:
 
     def _all_blocks(self, progress: Callable[[int], None]) -> Iterator[tuple[int | None, str]]:
         if not self.files:
-            text = built_in_text()
+            text = normalized(built_in_text(), self.normalize)
             yield None, text.encode().decode("latin-1") if self.as_bytes else text
             return
         last: str | None = None  # character read
         before = 0  # bytes of the previous files
         for number, file in enumerate(self.files):
             with self._open(file) as (stream, raw):
-                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, shown(file))
+                encoding = "utf-8" if file == GIVEN else self.encoding
+                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, shown(file), encoding)
+                if self.normalize != "none":
+                    blocks = _normalized(blocks, self.normalize)
                 first = True
                 for block in _named_errors(file, blocks):
                     if first and last is not None and (between := self._between(last)):
@@ -168,7 +185,8 @@ class Text:
 
     def _copy_standard_input(self, copy: IO[bytes]) -> None:
         """Copy enough of it for `limit_chars` characters and a byte order mark."""
-        left = sys.maxsize if self.limit_chars is None else 4 * self.limit_chars + len(codecs.BOM_UTF8)
+        bytes_each = 4 if (self.encoding, self.normalize) == ("utf-8", "none") else 16
+        left = sys.maxsize if self.limit_chars is None else bytes_each * self.limit_chars + len(codecs.BOM_UTF8)
         try:
             while block := _read_standard_input(min(BLOCK_BYTES, left)):
                 copy.write(block)
@@ -218,12 +236,13 @@ def _as_characters(file: IO[bytes]) -> Iterator[str]:
         yield data.decode("latin-1")
 
 
-def _decode(file: IO[bytes], name: str) -> Iterator[str]:
-    """Blocks of a UTF-8 file's text, none empty; a byte order mark at the start is dropped.
+def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
+    """Blocks of a file's text, none empty; a byte order mark at the start is dropped.
 
-    Raises TextError for a file that is not plain text in UTF-8, with what it seems to be.
+    Raises TextError for a file that is not plain text in this encoding, with what it seems to be.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    decoder = codecs.getincrementaldecoder(encoding)()
+    expected = encoding.upper() if encoding.startswith("utf") else encoding
     offset = 0  # of the next byte to read
     first = True
     while True:
@@ -234,13 +253,15 @@ def _decode(file: IO[bytes], name: str) -> Iterator[str]:
         try:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            bad = error.object[error.start]
-            where = f"byte {offset - pending + error.start} is 0x{bad:02X}"
-            raise TextError(f"{name} is not UTF-8: {where}. {_advice(error.object, error.start)}, {OR_BYTES}") from None
+            where = f"byte {offset - pending + error.start} is 0x{error.object[error.start]:02X}"
+            advice = _advice(error.object, encoding, error.start)
+            raise TextError(f"{name} is not {expected}: {where}. {advice}, {OR_BYTES}") from None
+        except UnicodeError as error:  # without a place: no byte order mark
+            raise TextError(f"{name} is not {expected}: {error}. {_advice(data, encoding)}, {OR_BYTES}") from None
         offset += len(data)
         if first and block:
-            if name != repr(GIVEN) and (why := kinds.not_plain(block)):
-                raise TextError(f"{name} is not plain text in UTF-8: {why}. {_advice(data)}, {OR_BYTES}")
+            if name != repr(GIVEN):
+                _check_plain(block, data, name, encoding, expected)
             block, first = block.removeprefix("\ufeff"), False
         if block:
             yield block
@@ -248,16 +269,44 @@ def _decode(file: IO[bytes], name: str) -> Iterator[str]:
             return
 
 
-def _advice(data: bytes, start: int = 0) -> str:
-    """What to do about a file with these bytes, which are not UTF-8 from `start` on."""
-    wide = kinds.wide_encoding(data)
-    if not wide and kinds.is_damaged_utf8(data):
+def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: str) -> None:
+    """Raise TextError if the first block of a file is no plain text, and warn if it may be in another encoding."""
+    if why := kinds.not_plain(block):
+        raise TextError(f"{name} is not plain text in {expected}: {why}. {_advice(data, encoding)}, {OR_BYTES}")
+    if not encoding.startswith("utf") and kinds.is_utf8(data):
+        warn(f"{name} is read as {encoding}, but its bytes are UTF-8.")
+    elif controls := [control for control in kinds.CONTROLS if control >= "\x7f" and control in block][:1]:
+        other = kinds.looks_like(data)
+        better = f"; it looks like {other}" if other not in (None, encoding) else ""
+        warn(f"{name}, read as {expected}, has control characters such as {describe_character(controls[0])}{better}.")
+
+
+def _advice(data: bytes, encoding: str, start: int = 0) -> str:
+    """What to do about a file with these bytes, which do not have this encoding from `start` on."""
+    other = kinds.wide_encoding(data) or ("utf-8" if encoding != "utf-8" and kinds.is_utf8(data) else None)
+    if not other and encoding == "utf-8" and kinds.is_damaged_utf8(data):
         return "It looks like UTF-8 that is damaged there: mend it, for example with: iconv -c -f UTF-8 -t UTF-8"
-    if not wide and b"\0" in data:
+    if not other and b"\0" in data:
         return f"It does not seem to be plain text: {kinds.SAVE[0].lower()}{kinds.SAVE[1:]}"
-    if encoding := wide or kinds.looks_like(data, start):
-        return f"Convert it first: it looks like {encoding}, so for example with: iconv -f {encoding.upper()} -t UTF-8"
-    return "Convert it first, if it is a text in another encoding"
+    other = other or kinds.looks_like(data, start)
+    if other and other != encoding:
+        return f"It looks like {other}: pass `encoding` {other}"
+    return "Pass the `encoding` that it has"
+
+
+def _normalized(blocks: Iterator[str], form: str) -> Iterator[str]:
+    """The blocks in a canonical form; a block ends before a character that the next block's may change."""
+    held = ""
+    for block in blocks:
+        text = held + block
+        end = len(text) - 1
+        while end and (unicodedata.category(text[end])[0] == "M" or text[end] in JAMO):
+            end -= 1
+        held = text[end:]
+        if end:
+            yield normalized(text[:end], form)
+    if held:
+        yield normalized(held, form)
 
 
 def built_in_text() -> str:

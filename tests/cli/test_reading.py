@@ -1,7 +1,10 @@
 """Texts as people have them, on the command line: what is left out, other encodings, escapes, and many files."""
 
 import pytest
-from commandline import RUN, TINY, call, refuse
+from commandline import RUN, TINY, call, refuse, succeed
+
+from charrnn_tf.api.run import open_run as run_of
+from charrnn_tf.runs.record import read_record
 
 JAPANESE = "日月火水木金土 " * 200  # 1,400 of 1,600 characters are not ASCII
 
@@ -31,3 +34,38 @@ def test_what_evaluate_leaves_out_is_told(reading, write, caplog, options):
     many = write("The 日本", f"many{len(options)}.txt")
     assert call("evaluate", many, "--unknown", "skip", *options).exit_code == 0
     assert "2 of 6 characters (33.3%) are left out" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_encoding_and_form_of_a_run_are_kept(empty, instant):
+    text = "Caf\u00e9 by the sea: \u20ac 5. " * 100
+    (empty / "old.txt").write_bytes(text.encode("cp1252"))
+    message = refuse("train", "old.txt")
+    assert message.startswith(
+        "Error: 'old.txt' is not UTF-8: byte 3 is 0xE9. It looks like cp1252: pass --encoding cp1252, "
+    )
+    told = train("old.txt", "--encoding", "windows-1252", "--normalize", "nfd")
+    assert (told.exit_code, "Text: 2,300 characters" in told.stderr) == (0, True), told.stderr
+    saved = read_record("checkpoints/i4_l8").train
+    assert (saved.encoding, saved.normalize) == ("cp1252", "nfd")
+    for same in ((), ("--encoding", "cp1252")):
+        assert call("train", "--resume", "--max-steps", 6, "--quiet", *same).exit_code == 0
+    other = call("train", "--resume", "--encoding", "utf-8", "--max-steps", 6)
+    assert "Error: --encoding utf-8 can't change on --resume: the run in 'checkpoints' has cp1252." in other.stderr
+    assert call("evaluate", "old.txt").exit_code == 0
+    (empty / "new.txt").write_text(text, encoding="utf-8")
+    assert "characters the model never saw" in call("evaluate", "new.txt").stderr
+    assert (
+        call("evaluate", "new.txt", "--encoding", "utf-8", "--json").stdout == call("evaluate", "old.txt", "--json").stdout
+    )
+    assert "It knows them in the form --normalize nfd." in call("evaluate", "old.txt", "--normalize", "none").stderr
+    for prime in ("Caf\u00e9", "Cafe\u0301"):
+        assert succeed("sample", "--prime", prime, "--length", 3, "--seed", 1).startswith("Cafe\u0301")
+    (empty / "prime.txt").write_bytes("Caf\u00e9 \u20ac".encode("cp1252"))
+    assert succeed("sample", "--prime-file", "prime.txt", "--length", 3, "--seed", 1).startswith("Cafe\u0301 \u20ac")
+    assert "It knows them in the form --normalize nfd." in refuse("sample", "--prime", "Caf\u00e9", "--normalize", "none")
+    assert "--encoding must be a text encoding" in refuse("sample", "--prime", "C", "--encoding", "nothing")
+    fine = ("new.txt", "--init-from", "checkpoints", "--checkpoint-dir", "fine")
+    assert train(*fine).exit_code == 0
+    assert read_record("fine/i4_l8").train.normalize == "nfd"
+    assert run_of("checkpoints").evaluate("old.txt") == run_of("checkpoints").evaluate("new.txt", encoding="utf-8")

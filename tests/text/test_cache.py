@@ -52,6 +52,7 @@ def test_short_texts_are_not_kept(small, write):
 @pytest.mark.parametrize(
     "change",
     [
+        {"encoding": "utf-8-sig"}, {"normalize": "nfc"},
         {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "error"},
         {"vocabulary": Vocabulary("aeé한글")},
     ],

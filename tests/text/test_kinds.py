@@ -14,7 +14,7 @@ import pytest
 from conftest import text_error
 
 from charrnn_tf.text import kinds
-from charrnn_tf.text.corpus import load_corpus
+from charrnn_tf.text.corpus import load_corpus, load_text
 
 ENGLISH = "All happy families are alike; each unhappy family is unhappy in its own way.\n" * 20
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему.\n" * 20
@@ -91,8 +91,10 @@ def test_what_is_no_text_is_refused_by_its_name(write, content, name, what, advi
 @pytest.mark.parametrize("text", [ENGLISH, RUSSIAN, CHINESE, JAPANESE, ENGLISH + RUSSIAN], ids="erzjm")
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-16", "utf-32"])
 def test_utf_16_and_32_are_recognised_without_a_mark_and_with_one(write, text, encoding):
-    message = text_error([write(text.encode(encoding))])
-    assert f"it looks like {encoding}, " in message
+    path = write(text.encode(encoding))
+    message = text_error([path])
+    assert f"It looks like {encoding}: pass `encoding` {encoding}, " in message
+    assert load_text(path, encoding=encoding) == text
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,9 @@ def test_utf_16_and_32_are_recognised_without_a_mark_and_with_one(write, text, e
 @pytest.mark.parametrize("before", [0, 200_000], ids=["at once", "late"])
 def test_another_encoding_is_named_and_reads_the_text(write, text, encoding, named, before):
     data = ENGLISH.encode() * (before // len(ENGLISH)) + text.encode(encoding)
-    assert f"it looks like {named}, " in text_error([write(data)])
-    assert data.decode(named) == data.decode(encoding)
+    path = write(data)
+    assert f"It looks like {named}: pass `encoding` {named}, " in text_error([path])
+    assert load_text(path, encoding=named) == data.decode(encoding)
 
 
 @pytest.mark.parametrize("data", [bytes(range(256)) * 20, b"\x81\x8d\x8f\x90\x9d" * 50, b"\xfe\xff\1\2" * 9])
