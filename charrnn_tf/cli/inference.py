@@ -18,6 +18,7 @@ from ..text.corpus import check_length, load_corpus
 from ..text.sources import Text
 from ..text.vocabulary import ByteVocabulary, Ids, normalized
 from .options import (
+    Escaped,
     FilePath,
     Grouped,
     WholeNumber,
@@ -35,7 +36,10 @@ from .output import open_output, write_samples
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@option("Prime", "--prime", default="", shown="a newline, not printed", help="Beginning of the text.")
+@option(
+    "Prime", "--prime", type=Escaped(), default="", shown="a newline, not printed",
+    help=r"Beginning of the text; \n, \t, \\, \xHH and \uHHHH are escapes.",
+)  # fmt: skip
 @option("Prime", "--prime-file", type=FilePath(), help="Read the prime from a file; - for standard input.")
 @option("Prime", "--interactive", is_flag=True, help="Ask for primes, one per line.")
 @unknown_option("Prime")
@@ -54,7 +58,7 @@ from .output import open_output, write_samples
     help="Draw from the likeliest characters that together reach this probability; 1: no cut.",
 )  # fmt: skip
 @seed_option(None, "Sampling")
-@option("Sampling", "--stop", shown="never", help="End a text before this string.")
+@option("Sampling", "--stop", type=Escaped(), shown="never", help=r"End a text before this string; escapes as in --prime.")
 @option("Output", "--num-samples", type=WholeNumber(1), default=1, help="Number of texts.")
 @output_option("File to write the text to.", type=FilePath(), shown="standard output")
 def sample(

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -135,6 +135,18 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Escaped(click.ParamType):  # type: ignore[type-arg]
+    """A text in which escapes mean what they mean in a string of Python; another backslash is itself."""
+
+    name = "text"
+    _characters: ClassVar = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Replace `\\n`, `\\t`, `\\r`, a double backslash, `\\xHH` and `\\uHHHH`."""
+        escape = r"\\(?:([ntr\\])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))"
+        return re.sub(escape, lambda found: self._characters.get(found[1]) or chr(int(found[2] or found[3], 16)), value)
+
+
 def setting_options(command: Command) -> Command:
     """The options of `train` that TOML files and presets can set too; None where not given."""
     for each in reversed(SETTINGS.values()):
@@ -142,7 +154,7 @@ def setting_options(command: Command) -> Command:
         command = option(
             about.group,
             f"--{each.name.replace('_', '-')}",
-            type=_click_type(about),
+            type=Escaped() if each.name in ("separator", "sample_prime") else _click_type(about),
             default=None,
             multiple=about.kind is tuple,
             help=about.help,

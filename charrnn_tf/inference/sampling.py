@@ -18,7 +18,7 @@ from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig, check_cuts
-from ..text.vocabulary import Vocabulary, normalized
+from ..text.vocabulary import ByteVocabulary, Vocabulary, normalized
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -225,10 +225,16 @@ class Sampler:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
         if not -(2**63) <= seed < 2**63:
             raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
-        prime = normalized(prime, normalize or self.normalize)
+        prime = self.as_read(prime, unknown, normalize)
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
         begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
         return self._chunks(begin, length, chunk, cuts, seed, errors)
+
+    def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
+        """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
+        prime = normalized(prime, normalize or self.normalize)
+        skipping = unknown == "skip" and not isinstance(self.vocabulary, ByteVocabulary)
+        return self.vocabulary.decode(self.vocabulary.encode(prime, unknown)) if skipping else prime
 
     def _chunks(
         self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: Cuts, seed: int, errors: str
@@ -244,8 +250,9 @@ class Sampler:
             yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
 
     def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
-        """The prime and `length` characters after it, of the first text; settings as for `chunks`."""
-        text = Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)))
+        """The prime as it was read and `length` characters after it, of the first text; settings as for `chunks`."""
+        written = "".join(texts[0] for texts in self.chunks(prime, length, **settings))
+        text = Sample(self.as_read(prime, settings.get("unknown", "error"), settings.get("normalize")) + written)
         text.sampler = self
         return text
 

@@ -138,7 +138,11 @@ class TrainConfig(_Checked):
         choices=NORMAL_FORMS,
     )  # fmt: skip
     separator: str | None = setting(
-        None, "Text to put between two files.", TEXT, kind=str, shown="a newline after files that lack one"
+        None,
+        r"Text to put between two files, with escapes such as \n.",
+        TEXT,
+        kind=str,
+        shown="a newline after files that lack one",
     )
     vocabulary: str = setting(
         "corpus", "Characters to learn: the text's own, Python's string.printable, or single bytes.", TEXT,
@@ -196,7 +200,7 @@ class TrainConfig(_Checked):
         None, "Steps between samples, or the word epoch.", DISPLAY, kind=Interval, shown="never", least=1
     )
     sample_prime: tuple[str, ...] = setting(
-        ("The ",), "Beginning of a sample; repeat the option for several.", DISPLAY, shown="'The '"
+        ("The ",), r"Beginning of a sample, with escapes such as \n; repeat the option for several.", DISPLAY, shown="'The '"
     )
     sample_length: int = setting(200, "Characters in a sample.", DISPLAY, least=1, most=LONGEST_SAMPLE)
     sample_top_n: int = setting(5, "Top-n (top-k) of samples; 0: no cut.", DISPLAY, least=0)

@@ -4,6 +4,7 @@ import pytest
 from commandline import RUN, TINY, call, refuse, succeed
 
 from charrnn_tf.api.run import open_run as run_of
+from charrnn_tf.cli.options import Escaped
 from charrnn_tf.runs.record import read_record
 
 JAPANESE = "日月火水木金土 " * 200  # 1,400 of 1,600 characters are not ASCII
@@ -69,3 +70,41 @@ def test_the_encoding_and_form_of_a_run_are_kept(empty, instant):
     assert train(*fine).exit_code == 0
     assert read_record("fine/i4_l8").train.normalize == "nfd"
     assert run_of("checkpoints").evaluate("old.txt") == run_of("checkpoints").evaluate("new.txt", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (r"\n\n", "\n\n"), (r"a\tb\rc", "a\tb\rc"), (r"\x41\u00e9\u65E5", "A\u00e9\u65e5"), (r"\\n", r"\n"),
+        (r"\\\n", "\\\n"),
+        (r"\q \x4 \u12 \N \0 C:\dir", r"\q \x4 \u12 \N \0 C:\dir"), ("\\", "\\"), ("plain", "plain"), ("", ""),
+    ],
+)  # fmt: skip
+def test_escapes_mean_what_they_mean_in_a_string(given, meant):
+    assert Escaped().convert(given, None, None) == meant
+
+
+def test_escapes_of_train_are_saved_as_characters_and_settings_of_files_stay(empty, instant):
+    (empty / "run.toml").write_text(r"sample_prime = ['a\n']", encoding="utf-8")
+    escapes = ("--separator", r"\n--\n", "--sample-prime", r"\n", "--sample-prime", r"\u0041")
+    assert train("text.txt", *escapes).exit_code == 0
+    saved = read_record("checkpoints/i4_l8").train
+    assert (saved.separator, saved.sample_prime) == ("\n--\n", ("\n", "A"))
+    assert train("text.txt", "--config", "run.toml", "--overwrite").exit_code == 0
+    assert read_record("checkpoints/i4_l8").train.sample_prime == (r"a\n",)
+
+
+def test_a_stop_and_a_prime_of_escapes(reading):
+    draw = ("--length", 300, "--seed", 1, "--top-n", 0, "--temperature", 9)
+    text = succeed("sample", "--prime", r"The\x20", *draw)
+    assert text == succeed("sample", "--prime", "The ", *draw)
+    assert text.count("\n") > 1
+    ended = succeed("sample", "--prime", r"The\x20", *draw, "--stop", r"\n")
+    assert ended == text.partition("\n")[0] + "\n"
+    assert "'\\\\' (U+005C)" in refuse("sample", "--prime", r"The\\")
+
+
+def test_a_sample_shows_the_prime_that_was_read(reading):
+    run = run_of("checkpoints")
+    assert run.sample("T\u65e5he ", 5, seed=1, unknown="skip") == run.sample("The ", 5, seed=1)
+    assert run.sample("\u65e5", 5, seed=1, unknown="skip") == run.sample("", 5, seed=1)
