@@ -13,7 +13,7 @@ Messages name settings and arguments as Python does, in backticks (`hidden_size`
 import functools
 import itertools
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 
 class CharRNNError(Exception):
@@ -51,9 +51,9 @@ def describe_character(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
 
-def listed(names: Collection[str], most: int = 3) -> str:
+def listed(names: Collection[str], most: int = 3, shown: Callable[[str], str] = repr) -> str:
     """Names for a message, of a large number only the first: `'a', 'b', 'c' and 19,997 more`."""
-    first = ", ".join(map(repr, itertools.islice(names, most)))
+    first = ", ".join(map(shown, itertools.islice(names, most)))
     return f"{first} and {len(names) - most:,} more" if len(names) > most else first
 
 

@@ -8,6 +8,7 @@ from ..machine import estimate
 from ..machine.hardware import available_cores, gpus
 from ..machine.startup import in_force
 from ..network.cells import Engine
+from ..runs.record import source_list
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 
@@ -36,10 +37,12 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     total = "until the time limit" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
     split = f"batch split over {config.shards} cores" if config.shards and config.shards > 1 else "batch not split"
     yield f"Steps: {trainer.steps_per_epoch:,} per epoch, {total}; {split}."
-    size = estimate.checkpoint_bytes(trainer.model_config, config) / 1e6
+    size = estimate.checkpoint_bytes(trainer.model_config, config) + estimate.record_bytes(trainer.model_config, files)
+    name, content = source_list(trainer.text)
+    lists = f", and {name} of {megabytes(len(content))}" if name else ""
     yield (
-        f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
-        f"{size * (config.keep + 1):,.1f} MB."
+        f"Checkpoints: {megabytes(size)} each, at most {config.keep + 1} kept in {trainer.directory.path}: "
+        f"{megabytes(size * (config.keep + 1))}{lists}."
     )
     yield from notes(trainer)
     if resolved.chosen:
@@ -62,6 +65,11 @@ def notes(trainer: Trainer) -> list[str]:
     if changed := [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]:
         notes.append(f"The run was started with {'; '.join(changed)}: losses may differ in their last digits.")
     return notes + ([trainer.nothing_to_do] if trainer.nothing_to_do else [])
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people to read, never as 0: `0.04 MB`, `25.1 MB`."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e6:.1g} MB"
 
 
 def duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ def held_out_ids(record: Record, text: str | None, encoding: str | None = None, 
         check_length(ids, repr(text))
         return ids
     sources, train = [source.path for source in record.text.sources], record.train
-    if STANDARD_INPUT in sources:
+    if STANDARD_INPUT in sources or record.text.unlisted:
         return None
     try:
         ids = load_corpus(

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, TextError, describe_character, warn
+from ..errors import ConfigError, TextError, describe_character, listed, warn
 from ..settings.schema import VOCABULARIES
 from . import cache
 from .kinds import FEW, MOST_NULS
@@ -27,6 +27,7 @@ from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 CODE_POINTS = sys.maxunicode + 1
 MUCH, MOST = 0.05, 0.5  # parts of a text that are skipped: from there on a warning, above that an error
 NAMED = 5  # skipped characters that a message names
+MOST_SOURCES = 100  # files of a text that each checkpoint names; more go to a list beside the checkpoints
 MAPPED_FROM = 1 << 22  # characters; longer texts are encoded into a file
 Progress = Callable[[str, int, int | None], None]  # called after each block: activity, bytes done, total bytes if known
 
@@ -48,31 +49,29 @@ class TextRecord:
     sha256: str  # of the whole text's UTF-8 bytes; empty: a text given in Python
     characters: int  # read, skipped ones included
     left_out: int = 0  # characters skipped, since the vocabulary lacks them
-
-    @classmethod
-    def from_json(cls, sources: list[dict[str, Any]], sha256: str, characters: int, left_out: int = 0) -> Self:
-        """A record from its JSON form, as `dataclasses.asdict` gives it."""
-        return cls(tuple(Source(**source) for source in sources), sha256, characters, left_out)
+    unlisted: int = 0  # number of files, where the run's list of them is missing: then there are no sources
 
     @property
     def title(self) -> str:
         """The text's name for people to read."""
+        if self.unlisted:
+            return f"{self.unlisted:,} files"
         if self.sources:
-            return ", ".join(source.path for source in self.sources)
+            return listed([source.path for source in self.sources], shown=str)
         return "the built-in corpus" if self.sha256 else "a text that is not recorded"
 
     def difference(self, other: Self) -> str | None:
         """The difference of another text, as the end of a message; None if its content is the same, under any name."""
         if self.sha256 == other.sha256:
             return None
-        if not self.sources:
+        if not self.sources and not self.unlisted:
             built_in = "that was the built-in corpus" + (
                 "" if other.sources else ", which differs in this version of Python"
             )
             return built_in if self.sha256 else "the run was trained on a text passed from Python that is not recorded"
         sums = [[source.sha256 for source in text.sources] for text in (self, other)]
         if sorted(sums[0]) == sorted(sums[1]):
-            return f"its files were read in another order: {', '.join(repr(source.path) for source in self.sources)}"
+            return f"its files were read in another order: {listed([source.path for source in self.sources])}"
         if len(self.sources) == len(other.sources):
             for then, now in zip(self.sources, other.sources, strict=True):
                 if then.sha256 != now.sha256:
@@ -81,8 +80,8 @@ class TextRecord:
                         return f"{was}, this is {now.path!r} ({now.characters:,})"
                     lengths = f" from {then.characters:,} to {now.characters:,} characters"
                     return f"{now.path!r} has changed" + (lengths if then.characters != now.characters else "")
-        was = f"that had {self.characters:,} characters in {len(self.sources)} files"
-        return f"{was}, this has {other.characters:,} in {len(other.sources)}"
+        was = f"that had {self.characters:,} characters in {self.unlisted or len(self.sources):,} files"
+        return f"{was}, this has {other.characters:,} in {len(other.sources):,}"
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,8 @@ class _Reader:
             return None
         ids, known = found
         vocabulary = ByteVocabulary() if self.text.as_bytes else Vocabulary(known["vocabulary"])
-        record = TextRecord.from_json(**known["record"])
+        about = dict(known["record"])
+        record = TextRecord(tuple(Source(**source) for source in about.pop("sources")), **about)
         _check(record, expected)
         left_out = LeftOut(record.left_out, record.characters, tuple(map(tuple, known["most_left_out"])))
         return Corpus(ids, vocabulary, record, cache.folder() / name, left_out if left_out.count else None)

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
 
-from ..errors import ConfigError, TextError, describe_character, reason, warn
+from ..errors import ConfigError, TextError, describe_character, listed, reason, warn
 from ..files import open_file, temporary_folder
 from ..settings.schema import NORMAL_FORMS, text_encoding, whole_number
 from . import kinds, names
@@ -84,7 +84,7 @@ class Text:
         """The text's name in messages."""
         if self.content is not None:
             return "the text"
-        return ", ".join(map(repr, self.names)) if self.names else "the built-in corpus"
+        return listed(self.names) if self.names else "the built-in corpus"
 
     @cached_property
     def paths(self) -> tuple[str, ...]:

@@ -1,11 +1,15 @@
 """Texts as people have them, on the command line: what is left out, other encodings, escapes, and many files."""
 
+from pathlib import Path
+
 import pytest
 from commandline import RUN, TINY, call, refuse, succeed
 
+from charrnn_tf.api.launch import resuming
 from charrnn_tf.api.run import open_run as run_of
 from charrnn_tf.cli.options import Escaped
 from charrnn_tf.runs.record import read_record
+from charrnn_tf.text.corpus import Source, TextRecord, load_corpus
 
 JAPANESE = "日月火水木金土 " * 200  # 1,400 of 1,600 characters are not ASCII
 
@@ -108,3 +112,54 @@ def test_a_sample_shows_the_prime_that_was_read(reading):
     run = run_of("checkpoints")
     assert run.sample("T\u65e5he ", 5, seed=1, unknown="skip") == run.sample("The ", 5, seed=1)
     assert run.sample("\u65e5", 5, seed=1, unknown="skip") == run.sample("", 5, seed=1)
+
+
+@pytest.fixture
+def many(empty):
+    """A folder of 300 files."""
+    (empty / "many").mkdir()
+    for number in range(300):
+        (empty / "many" / f"{number:04}.txt").write_text(f"The cat sat on mat {number}.\n", encoding="utf-8")
+    return empty
+
+
+@pytest.mark.slow
+def test_many_files_are_listed_once_and_not_in_every_checkpoint(many, instant):
+    told = train("many")
+    assert "in 300 files, " in told.stderr
+    (listed,) = Path("checkpoints").glob("text-*.json")
+    assert f"and {listed.name} of 0." in told.stderr
+    for name in ("i2_l8", "i4_l8"):
+        assert (Path("checkpoints") / name / "config.json").stat().st_size < 6000
+        assert len(read_record(Path("checkpoints") / name).text.sources) == 300
+    assert call("train", "--resume", "--max-steps", 6, "--quiet").exit_code == 0
+    assert list(Path("checkpoints").glob("text-*")) == [listed]
+    listed.unlink()
+    message = call("train", "--resume", "--max-steps", 8).stderr
+    assert "the list of the run's 300 files, text-*.json in 'checkpoints', is missing: name the files again" in message
+    assert read_record("checkpoints/i6_l8").text.title == "300 files"
+    assert call("evaluate", "text.txt", "--unknown", "skip").exit_code == 0
+    assert "300 files, this has" in call("train", "text.txt", "--resume", "--max-steps", 8).stderr
+    assert call("train", "many", "--resume", "--max-steps", 8, "--quiet").exit_code == 0
+    assert listed.exists()
+    assert train("text.txt", "--overwrite").exit_code == 0
+    assert not list(Path("checkpoints").glob("text-*"))
+
+
+def test_a_damaged_list_of_files_is_not_used(many, instant):
+    assert train("many").exit_code == 0
+    (listed,) = Path("checkpoints").glob("text-*.json")
+    listed.write_bytes(listed.read_bytes().replace(b"0000.txt", b"0001.txt"))
+    assert read_record("checkpoints/i4_l8").text.unlisted == 300
+
+
+def test_lines_about_many_files_are_short(many):
+    files = sorted(map(str, (many / "many").iterdir()))
+    assert len(refuse("train", *files, "--vocabulary", "printable", "--limit-chars", 3, "--max-steps", 3)) < 1000
+    before = load_corpus(files).text
+    shuffled = load_corpus(files[::-1]).text
+    assert len(before.difference(shuffled)) < 1000
+    assert len(before.title) < 1000
+    assert before.title.endswith(" and 297 more")
+    with_input = TextRecord((*before.sources, Source("-", "", 1)), "", 1)
+    assert resuming("checkpoints", with_input) == "charrnn-tf train TEXT... --resume"
