@@ -11,7 +11,9 @@ Messages name settings and arguments as Python does, in backticks (`hidden_size`
 """
 
 import functools
+import itertools
 import logging
+from collections.abc import Callable, Collection
 
 
 class CharRNNError(Exception):
@@ -47,6 +49,12 @@ def warn(message: str) -> None:
 def describe_character(character: str) -> str:
     """A character with its code point, `'é' (U+00E9)`; control characters are escaped."""
     return f"{character!r} (U+{ord(character):04X})"
+
+
+def listed(names: Collection[str], most: int = 3, shown: Callable[[str], str] = repr) -> str:
+    """Names for a message, of a large number only the first: `'a', 'b', 'c' and 19,997 more`."""
+    first = ", ".join(map(shown, itertools.islice(names, most)))
+    return f"{first} and {len(names) - most:,} more" if len(names) > most else first
 
 
 def reason(error: Exception) -> str:

@@ -102,6 +102,14 @@ def tensorflow_reads(path: str | Path) -> bool:
     return not any(character in signs or "\ud800" <= character <= "\udfff" for character in str(path))
 
 
+def temporary_folder() -> str:
+    """The folder of temporary files, for messages."""
+    try:
+        return repr(tempfile.gettempdir())
+    except OSError:  # none can be written
+        return "a temporary folder"
+
+
 def size_of(folder: Path) -> int:
     """Total size of the files in a folder, in bytes."""
     return sum(file.stat().st_size for file in folder.iterdir())

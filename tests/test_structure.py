@@ -23,10 +23,10 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 HEAVY = {"tensorflow", "keras"}
 # Modules that work without TensorFlow: `--help`, reading a text and looking at a run must be quick
 LIGHT = (
-    *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.sources", "text.vocabulary",
-    "text.cache", "text.corpus", "text.catalog", "text.windows", "machine.hardware", "machine.startup", "machine.estimate",
-    "runs.record", "runs.find", "runs.metrics", "runs.chart", "distributed.cluster", "formats.exporting", "insight.plots",
-    "insight.tensorboard", "api.launch", "api.progress", "cli.main",
+    *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.names", "text.sources",
+    "text.kinds", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows", "machine.hardware",
+    "machine.startup", "machine.estimate", "runs.record", "runs.find", "runs.metrics", "runs.chart", "distributed.cluster",
+    "formats.exporting", "insight.plots", "insight.tensorboard", "api.launch", "api.progress", "cli.main",
 )  # fmt: skip
 ONE_SYSTEM_ONLY = {
     "fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "curses", "readline", "posix",

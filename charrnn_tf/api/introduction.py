@@ -8,6 +8,7 @@ from ..machine import estimate
 from ..machine.hardware import available_cores, gpus
 from ..machine.startup import in_force
 from ..network.cells import Engine
+from ..runs.record import source_list
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 
@@ -16,9 +17,11 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     """Lines about a run, in the order of printing."""
     config, model = trainer.config, trainer.model
     parameters, characters, files = model.count_params(), trainer.text.characters, len(trainer.text.sources)
+    kept = characters - trainer.text.left_out
     held_out, validating = trainer.held_out, trainer.validation_characters
     yield (
-        f"Text: {characters:,} characters{f' in {files} files' if files > 1 else ''}, "
+        f"Text: {f'{kept:,} of ' if kept < characters else ''}{characters:,} characters"
+        f"{f' in {files:,} files' if files > 1 else ''}, "
         f"{trainer.model_config.vocab_size:,} distinct; the last {held_out:,} are held out for validation"
         f"{f' ({validating:,} of them are read)' if validating < held_out else ''}."
     )
@@ -27,17 +30,19 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     for layer in model.layers[1:]:
         shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
         yield f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}"
-    yield f"Model: {parameters:,} parameters, {characters / parameters:,.2f} characters of text per parameter."
+    yield f"Model: {parameters:,} parameters, {kept / parameters:,.2f} characters of text per parameter."
     place = f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores"
     replicas = "" if trainer.replicas.alone else f", {trainer.replicas.count} replicas"
     yield f"Device: {place}, TensorFlow {tf.__version__}{replicas}."
     total = "until the time limit" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
     split = f"batch split over {config.shards} cores" if config.shards and config.shards > 1 else "batch not split"
     yield f"Steps: {trainer.steps_per_epoch:,} per epoch, {total}; {split}."
-    size = estimate.checkpoint_bytes(trainer.model_config, config) / 1e6
+    size = estimate.checkpoint_bytes(trainer.model_config, config) + estimate.record_bytes(trainer.model_config, files)
+    name, content = source_list(trainer.text)
+    lists = f", and {name} of {megabytes(len(content))}" if name else ""
     yield (
-        f"Checkpoints: {size:.1f} MB each, at most {config.keep + 1} kept in {trainer.directory.path}: "
-        f"{size * (config.keep + 1):,.1f} MB."
+        f"Checkpoints: {megabytes(size)} each, at most {config.keep + 1} kept in {trainer.directory.path}: "
+        f"{megabytes(size * (config.keep + 1))}{lists}."
     )
     yield from notes(trainer)
     if resolved.chosen:
@@ -60,6 +65,11 @@ def notes(trainer: Trainer) -> list[str]:
     if changed := [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]:
         notes.append(f"The run was started with {'; '.join(changed)}: losses may differ in their last digits.")
     return notes + ([trainer.nothing_to_do] if trainer.nothing_to_do else [])
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people to read, never as 0: `0.04 MB`, `25.1 MB`."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e6:.1g} MB"
 
 
 def duration(seconds: float) -> str:

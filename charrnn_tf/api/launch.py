@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, TextError
+from ..errors import ConfigError, TextError, listed
 from ..files import sha256
 from ..machine import estimate, startup
 from ..machine.hardware import physical_gpus, this_machine
 from ..runs.find import LOCK, check_empty, find_record, list_checkpoints
-from ..runs.record import CONFIG, SUMS, Record
+from ..runs.record import CONFIG, LISTS, SUMS, Record
 from ..settings.merge import Resolved, check_resumed, initial_model, merge, resolve, resolve_resumed, resumed
 from ..settings.schema import TrainConfig
 from ..text.corpus import Corpus, TextRecord, load_corpus
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..distributed.cluster import Cluster
     from ..training.replicas import Replicas
     from ..training.trainer import Trainer
+
+
+MOST_NAMED = 20  # files that the command which continues a run names
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         )  # fmt: skip
     except TextError as error:
         given = "the built-in corpus" if request.content is None else "the text"
-        shown = ", ".join(map(repr, request.text)) or given
+        shown = listed(request.text) or given
         limit = f" (`limit_chars` {resolved.train.limit_chars})" if resolved.train.limit_chars else ""
         raise TextError(f"{shown}{limit}: {error}") from error
     return trainer, resolved
@@ -99,6 +102,9 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         raise TextError("this run was trained on a string: pass it again with `text`")
     if GIVEN_IDS in sources:
         raise TextError("this run was trained on ids passed to Trainer: continue it with Trainer(..., resume=True)")
+    if record.text.unlisted and not request.text:
+        gone = f"the list of the run's {record.text.unlisted:,} files, {LISTS} in {directory!r}, is missing"
+        raise TextError(f"{gone}: name the files again, with: charrnn-tf train TEXT... --resume")
     corpus = _read(request, request.text or sources, record.train, record, reading, expected=record.text)
     startup.load()
     resolved = resolve_resumed(
@@ -123,7 +129,8 @@ def resume(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
 def resuming(directory: str, text: TextRecord) -> str:
     """The command that continues a run."""
     paths = [source.path for source in text.sources]
-    again = "".join(f" {shlex.quote(path)}" for path in paths) if STANDARD_INPUT in paths else ""
+    again = " TEXT..." if len(paths) > MOST_NAMED else "".join(f" {shlex.quote(path)}" for path in paths)
+    again = again if STANDARD_INPUT in paths else ""
     elsewhere = "" if directory == "checkpoints" else f" --checkpoint-dir {shlex.quote(directory)}"
     return f"charrnn-tf train{again} --resume{elsewhere}"
 
@@ -146,7 +153,10 @@ def _read(
             unknown=train.unknown,
             separator=train.separator,
             limit_chars=train.limit_chars,
+            encoding=train.encoding,
+            normalize=train.normalize,
             expected=expected,
+            may_skip_most=request.flags.get("unknown") == "skip",
             progress=progress,
         )
     reading.conclude(corpus)

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 import click
 
 from ..files import size_of
-from ..text.corpus import Corpus, Progress
+from ..text.corpus import MUCH, Corpus, Progress
 
 PATIENT_SECONDS = 1.0  # before a bar is shown
 
@@ -71,7 +71,9 @@ class Reading:
             click.echo(text, err=True)
 
     def conclude(self, corpus: Corpus) -> None:
-        """Say where the encoded text is cached."""
+        """Say what was left out, unless a warning has, and where the encoded text is cached."""
+        if corpus.left_out and corpus.left_out.share < MUCH:
+            self.say(f"{corpus.left_out}.")
         if corpus.kept:
             size = size_of(corpus.kept) / 1e6
             self.say(f"Cached the encoded text for the next run: {size:,.0f} MB in {corpus.kept}")

@@ -14,8 +14,9 @@ from ..machine import startup
 from ..runs.chart import chart
 from ..runs.find import find, find_record, holds_run, identity, list_checkpoints, without_checkpoints
 from ..runs.metrics import METRICS, Row, read_rows
+from ..runs.record import Record
 from ..text.corpus import check_length, load_corpus
-from ..text.vocabulary import Ids, Vocabulary
+from ..text.vocabulary import Ids
 
 if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
@@ -100,50 +101,58 @@ class Run:
     ) -> Sample:
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
 
-        cuts: `top_n`, `top_p`, `temperature`, `unknown`, as in `Sampler.chunks`. seed: None draws a new one.
+        cuts: `top_n`, `top_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a new one.
         """
         seed = secrets.randbelow(2**31) if seed is None else seed
         return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)
 
     def evaluate(
-        self, text: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error", window: int = 0
-    ) -> Evaluation:
-        """Score a text, or the text of a file, in nats per character; see `charrnn_tf.evaluate`."""
+        self, text: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error", window: int = 0,
+        encoding: str | None = None, normalize: str | None = None,
+    ) -> Evaluation:  # fmt: skip
+        """Score a text, or the text of a file, in nats per character; see `charrnn_tf.evaluate`.
+
+        encoding, normalize: how to read it, as in `load_text`; None is as the run's own text.
+        """
         path, record = find_record(checkpoint, self.directory)
         startup.start()
         from ..inference.evaluation import Evaluator
         from ..machine.hardware import available_cores
         from ..runs.checkpoint import load_model
 
-        ids = _encode(text, record.vocabulary, unknown)
+        ids = _encode(text, record, unknown, **record.reading(encoding, normalize))
         check_length(ids)
         model, record = load_model(path)
         return Evaluator(model, record.model, available_cores()).evaluate(ids, window=window)
 
     def export(
-        self, path: str | Path, format: str = "savedmodel", *, checkpoint: str | Path = "latest", text: str | None = None
-    ) -> Path:
+        self, path: str | Path, format: str = "savedmodel", *, checkpoint: str | Path = "latest", text: str | None = None,
+        encoding: str | None = None, normalize: str | None = None,
+    ) -> Path:  # fmt: skip
         """Write the model for other programs and return the path; formats as in `charrnn-tf export`.
 
-        text: file for measuring the loss added by 8-bit weights, for "web" only.
+        text: file for measuring the loss added by 8-bit weights, for "web" only. encoding, normalize: how to read it.
         """
         from ..formats.exporting import export_checkpoint, held_out_ids
 
         found, record = find_record(checkpoint, self.directory)
-        held_out = held_out_ids(record, text) if format == "web" else None
+        held_out = held_out_ids(record, text, encoding, normalize) if format == "web" else None
         startup.start()
         export_checkpoint(found, path, format, held_out)
         return Path(path)
 
     def report(
         self, text: str | Path, path: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error",
-        limit_chars: int = 5000, seed: int = 0,
+        limit_chars: int = 5000, seed: int = 0, encoding: str | None = None, normalize: str | None = None,
     ) -> Path:  # fmt: skip
-        """Write a page on what the model has learned, with a text or the text of a file; returns the path."""
+        """Write a page on what the model has learned, with a text or the text of a file; returns the path.
+
+        encoding, normalize: how to read it, as in `load_text`; None is as the run's own text.
+        """
         from ..files import write_file
 
         found, record = find_record(checkpoint, self.directory)
-        ids = _encode(text, record.vocabulary, unknown, limit_chars)
+        ids = _encode(text, record, unknown, limit_chars, **record.reading(encoding, normalize))
         startup.start(1)
         from ..insight.report import report
 
@@ -176,10 +185,15 @@ def open_run(checkpoint_dir: str | Path = "checkpoints") -> Run:
     return Run(checkpoint_dir)
 
 
-def _encode(text: str | Path, vocabulary: Vocabulary, unknown: str, limit_chars: int | None = None) -> Ids:
+def _encode(
+    text: str | Path, record: Record, unknown: str, limit_chars: int | None = None, *, encoding: str, normalize: str
+) -> Ids:
     """The ids of a text, or of the text of a file."""
     names, content = ((text,), None) if _is_path(text) else ((), str(text))
-    return load_corpus(names, content=content, vocabulary=vocabulary, unknown=unknown, limit_chars=limit_chars).ids
+    return load_corpus(
+        names, content=content, vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars, encoding=encoding,
+        normalize=normalize,
+    ).ids  # fmt: skip
 
 
 def _is_path(text: str | Path) -> bool:

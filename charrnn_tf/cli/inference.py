@@ -16,8 +16,9 @@ from ..runs.record import Record
 from ..settings.schema import check_cuts
 from ..text.corpus import check_length, load_corpus
 from ..text.sources import Text
-from ..text.vocabulary import ByteVocabulary, Ids
+from ..text.vocabulary import ByteVocabulary, Ids, normalized
 from .options import (
+    Escaped,
     FilePath,
     Grouped,
     WholeNumber,
@@ -26,6 +27,7 @@ from .options import (
     json_option,
     option,
     output_option,
+    reading_options,
     seed_option,
     unknown_option,
 )
@@ -35,10 +37,14 @@ from .streams import check_input, check_output, print_result
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@option("Prime", "--prime", default="", shown="a newline, not printed", help="Beginning of the text.")
+@option(
+    "Prime", "--prime", type=Escaped(), default="", shown="a newline, not printed",
+    help=r"Beginning of the text; \n, \t, \\, \xHH and \uHHHH are escapes.",
+)  # fmt: skip
 @option("Prime", "--prime-file", type=FilePath(), help="Read the prime from a file; - for standard input.")
 @option("Prime", "--interactive", is_flag=True, help="Ask for primes, one per line.")
 @unknown_option("Prime")
+@reading_options("Prime")
 @option("Sampling", "--length", type=WholeNumber(1), default=1000, help="Characters to generate.")
 @option(
     "Sampling", "--temperature", type=float, default=1.0,
@@ -53,7 +59,7 @@ from .streams import check_input, check_output, print_result
     help="Draw from the likeliest characters that together reach this probability; 1: no cut.",
 )  # fmt: skip
 @seed_option(None, "Sampling")
-@option("Sampling", "--stop", shown="never", help="End a text before this string.")
+@option("Sampling", "--stop", type=Escaped(), shown="never", help=r"End a text before this string; escapes as in --prime.")
 @option("Output", "--num-samples", type=WholeNumber(1), default=1, help="Number of texts.")
 @output_option("File to write the text to.", type=FilePath(), shown="standard output")
 def sample(
@@ -66,6 +72,8 @@ def sample(
     stop: str | None,
     seed: int | None,
     output: str | None,
+    encoding: str | None,
+    normalize: str | None,
     **draw: Any,
 ) -> None:
     """Generate text with a trained model.
@@ -86,7 +94,9 @@ def sample(
     path, record = find_record(checkpoint, checkpoint_dir)
     estimate.check_memory(estimate.sampling_memory(record.model, num_samples), "Use fewer --num-samples.")
     vocabulary = record.vocabulary
-    known = _encode_prime(record, prime, prime_file, draw["unknown"])
+    how = record.reading(encoding, normalize)
+    known = _encode_prime(record, prime, prime_file, draw["unknown"], how)
+    draw["normalize"] = "none"  # done
     raw = isinstance(vocabulary, ByteVocabulary)
     with open_output(output) as write:
         if seed is None:
@@ -101,11 +111,12 @@ def sample(
             return write_samples(sampler, write, vocabulary.decode(known, "surrogateescape"), stop, end, seed=seed, **draw)
         while True:
             click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
-            line = sys.stdin.readline()
+            line = sys.stdin.buffer.readline()
             if not line:
                 return click.echo(err=True)
             try:
-                known = vocabulary.encode(line.rstrip("\n"), draw["unknown"])
+                typed = line.decode(encoding or "utf-8", "surrogateescape").rstrip("\r\n")
+                known = vocabulary.encode(normalized(typed, how["normalize"]), draw["unknown"])
             except TextError as error:
                 click.echo(f"Error: {in_options(str(error))}", err=True)
                 continue
@@ -113,12 +124,15 @@ def sample(
             seed = (seed + 1) % 2**63
 
 
-def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: str) -> Ids:
-    """The known ids of a prime; an unknown character is an error that names where the prime comes from."""
-    encode, characters = record.vocabulary.encode, prime
+def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: str, how: dict[str, Any]) -> Ids:
+    """The known ids of a prime; an unknown character is an error that names where the prime comes from.
+
+    how: encoding and canonical form.
+    """
+    encode, characters = record.vocabulary.encode, normalized(prime, how["normalize"])
     if prime_file is not None:
         encode = record.vocabulary.encode_characters
-        with Text((prime_file,), as_bytes=isinstance(record.vocabulary, ByteVocabulary)) as text:
+        with Text((prime_file,), as_bytes=isinstance(record.vocabulary, ByteVocabulary), **how) as text:
             characters = "".join(text.blocks())
     try:
         return encode(characters, unknown)
@@ -130,12 +144,16 @@ def _encode_prime(record: Record, prime: str, prime_file: str | None, unknown: s
 @click.argument("text", type=FilePath())
 @checkpoint_options
 @unknown_option("Scoring")
+@reading_options("Scoring")
 @option(
     "Scoring", "--window", type=WholeNumber(0, 2**31 - 1), default=0,
     help="Restart from a zero state every N characters, like a model with a context of N; 0: one pass.",
 )  # fmt: skip
 @json_option
-def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, window: int, as_json: bool) -> None:
+def evaluate(
+    text: str, checkpoint: str, checkpoint_dir: str, window: int, as_json: bool, encoding: str | None, normalize: str | None,
+    unknown: str,
+) -> None:  # fmt: skip
     """Score a text, in nats per character.
 
     The model reads the text (- for standard input) once, from a zero state.
@@ -148,8 +166,9 @@ def evaluate(text: str, checkpoint: str, checkpoint_dir: str, unknown: str, wind
     path, record = find_record(checkpoint, checkpoint_dir)
     reading = Reading(quiet=as_json)
     with reading as progress:
-        loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress)
-    reading.conclude(loaded)
+        how = record.reading(encoding, normalize)
+        loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, progress=progress, **how)
+    (Reading() if loaded.left_out else reading).conclude(loaded)
     check_length(loaded.ids, repr(text))
     startup.start()
     from ..inference.evaluation import Evaluator

@@ -7,7 +7,17 @@ from ..insight import plots
 from ..machine import startup
 from ..runs.find import find_record, read_found
 from ..text.corpus import check_length, load_corpus
-from .options import FilePath, Grouped, WholeNumber, checkpoint_options, option, output_option, seed_option, unknown_option
+from .options import (
+    FilePath,
+    Grouped,
+    WholeNumber,
+    checkpoint_options,
+    option,
+    output_option,
+    reading_options,
+    seed_option,
+    unknown_option,
+)
 from .output import open_output
 
 
@@ -16,9 +26,13 @@ from .output import open_output
 @option("Text", "--text", type=FilePath(), required=True, help="Text for the model to read; - for standard input.")
 @option("Text", "--limit-chars", type=WholeNumber(2, 50_000), default=5000, help="Read only the first N characters.")
 @unknown_option("Text")
+@reading_options("Text")
 @output_option("Page to write.", type=FilePath(written=True), required=True)
 @seed_option(0, "Output")
-def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_chars: int, seed: int, output: str) -> None:
+def report(
+    checkpoint: str, checkpoint_dir: str, text: str, limit_chars: int, unknown: str, encoding: str | None,
+    normalize: str | None, seed: int, output: str,
+) -> None:  # fmt: skip
     """Write a page on what a model has learned.
 
     It shows the text coloured by surprise and by single cells, how far back predictions look, and samples. Prints the path.
@@ -28,7 +42,9 @@ def report(checkpoint: str, checkpoint_dir: str, unknown: str, text: str, limit_
         charrnn-tf report --checkpoint best --text other.txt --output report.html
     """
     path, record = find_record(checkpoint, checkpoint_dir)
-    loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars)
+    how = record.reading(encoding, normalize)
+    loaded = load_corpus([text], vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars, **how)
+    Reading().conclude(loaded)
     check_length(loaded.ids, repr(text))
     startup.start(1)
     from ..insight.report import report as write_report

@@ -6,13 +6,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from ..errors import CharRNNError, reason
 from ..machine import startup
-from ..settings.schema import EPOCH, SETTINGS, UNKNOWN, Interval, Setting
+from ..settings.schema import EPOCH, NORMAL_FORMS, SETTINGS, UNKNOWN, Interval, Setting
 
 Command = Callable[..., Any]
 COLUMN = 24  # width of the options in help; wider ones take a line of their own
@@ -141,6 +141,18 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Escaped(click.ParamType):  # type: ignore[type-arg]
+    """A text in which escapes mean what they mean in a string of Python; another backslash is itself."""
+
+    name = "text"
+    _characters: ClassVar = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Replace `\\n`, `\\t`, `\\r`, a double backslash, `\\xHH` and `\\uHHHH`."""
+        escape = r"\\(?:([ntr\\])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))"
+        return re.sub(escape, lambda found: self._characters.get(found[1]) or chr(int(found[2] or found[3], 16)), value)
+
+
 def setting_options(command: Command) -> Command:
     """The options of `train` that TOML files and presets can set too; None where not given."""
     for each in reversed(SETTINGS.values()):
@@ -148,7 +160,7 @@ def setting_options(command: Command) -> Command:
         command = option(
             about.group,
             f"--{each.name.replace('_', '-')}",
-            type=_click_type(about),
+            type=Escaped() if each.name in ("separator", "sample_prime") else _click_type(about),
             default=None,
             multiple=about.kind is tuple,
             help=about.help,
@@ -181,6 +193,19 @@ def unknown_option(group: str) -> Callable[[Command], Command]:
     """The option for characters outside the vocabulary."""
     about = "Characters the model never saw: stop with an error, or skip them."
     return option(group, "--unknown", type=click.Choice(UNKNOWN), default="error", help=about)
+
+
+def reading_options(group: str, of_run: bool = True) -> Callable[[Command], Command]:
+    """How files are read: their encoding, and the canonical form of Unicode. of_run: by default as the run's own text."""
+
+    def add(command: Command) -> Command:
+        for name, kind in ("normalize", click.Choice(NORMAL_FORMS)), ("encoding", str):
+            about = SETTINGS[name]
+            shown = "that of the run" if of_run else about.default
+            command = option(group, f"--{name}", type=kind, help=about.metadata["setting"].help, shown=shown)(command)
+        return command
+
+    return add
 
 
 def json_option(command: Command) -> Command:

@@ -25,22 +25,30 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, format: str, h
     return str(module.export_checkpoint(checkpoint, output, held_out))
 
 
-def held_out_ids(record: Record, text: str | None) -> Ids | None:
+def held_out_ids(record: Record, text: str | None, encoding: str | None = None, normalize: str | None = None) -> Ids | None:
     """The first ids of a text, or else of the part that a run held out; None if its files have changed or are gone.
 
+    encoding, normalize: how to read the text; None is as the run's own.
     Raises TextError for a text with fewer than two characters that the model knows.
     """
     if text is not None:
-        ids = load_corpus([text], vocabulary=record.vocabulary, unknown="skip", limit_chars=HELD_OUT).ids
+        ids = load_corpus(
+            [text],
+            vocabulary=record.vocabulary,
+            unknown="skip",
+            limit_chars=HELD_OUT,
+            may_skip_most=False,
+            **record.reading(encoding, normalize),
+        ).ids
         check_length(ids, repr(text))
         return ids
     sources, train = [source.path for source in record.text.sources], record.train
-    if STANDARD_INPUT in sources:
+    if STANDARD_INPUT in sources or record.text.unlisted:
         return None
     try:
         ids = load_corpus(
             sources, vocabulary=record.vocabulary, unknown=train.unknown, separator=train.separator,
-            limit_chars=train.limit_chars, expected=record.text,
+            limit_chars=train.limit_chars, expected=record.text, **record.reading(),
         ).ids  # fmt: skip
     except TextError:
         return None

@@ -19,8 +19,8 @@ from ..network.model import character_losses, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
-from ..text.corpus import Progress, check_length
-from ..text.vocabulary import Ids
+from ..text.corpus import LeftOut, Progress, check_length
+from ..text.vocabulary import Ids, normalized
 from ..text.windows import Streams
 
 CHARACTERS_PER_STREAM = 10_000  # lower bound, per parallel stream
@@ -54,12 +54,18 @@ class Evaluation:
 def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", window: int = 0) -> Evaluation:
     """Score a text with a saved model, from a zero state, every character but the first.
 
+    The text is brought into the canonical form that the run's text was brought into.
+
     unknown: "error" raises TextError for characters the model never saw, "skip" drops them.
     window: 0 for one pass over the text; N for windows of N characters, each from a zero state.
     Raises TextError where fewer than two known characters are left.
     """
     model, record = load_model(checkpoint)
-    return Evaluator(model, record.model).evaluate(record.vocabulary.encode(text, unknown), window=window)
+    text = normalized(text, record.train.normalize)
+    ids = record.vocabulary.encode(text, unknown)
+    if unknown == "skip":
+        LeftOut.of(text, record.vocabulary).warn("the text")
+    return Evaluator(model, record.model).evaluate(ids, window=window)
 
 
 class StoppedError(Exception):

@@ -19,7 +19,7 @@ from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig, check_cuts
-from ..text.vocabulary import Vocabulary
+from ..text.vocabulary import ByteVocabulary, Vocabulary, normalized
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -132,6 +132,8 @@ class Sampler:
     >>> sampler.sample("The ", length=200, top_n=5, seed=1)  # doctest: +SKIP
     """
 
+    normalize = "none"  # canonical form that primes are brought into, "nfc", "nfd" or "none": that of the text learned
+
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, batch_size: int = 1) -> None:
         self.config = config
         self.vocabulary = vocabulary
@@ -157,6 +159,7 @@ class Sampler:
         """Load a saved model. Raises CheckpointError where the checkpoint can't be used."""
         record = read_record(path)
         sampler = cls(record.model, record.vocabulary, batch_size)
+        sampler.normalize = record.train.normalize
         checkpoint.restore_weights(path, sampler.model)
         return sampler
 
@@ -206,6 +209,7 @@ class Sampler:
         temperature: float = 1.0,
         seed: int = 0,
         unknown: str = "error",
+        normalize: str | None = None,
         errors: str = "replace",
         chunk: int = CHUNK,
     ) -> Iterator[list[str]]:
@@ -213,7 +217,8 @@ class Sampler:
 
         Without a prime, or with only unknown characters in it, the text starts from a newline, or from the vocabulary's
         first character where there is none. Raises TextError for characters of the prime that the model never saw, unless
-        unknown is "skip". A byte model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
+        unknown is "skip". normalize: canonical form that the prime is brought into; None is that of the run's text. A byte
+        model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
         cuts = Cuts.of(top_n, top_p, temperature)
         if not 1 <= length < 2**31:
@@ -222,9 +227,16 @@ class Sampler:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
         if not -(2**63) <= seed < 2**63:
             raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
+        prime = self.as_read(prime, unknown, normalize)
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
         begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
         return self._chunks(begin, length, chunk, cuts, seed, errors)
+
+    def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
+        """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
+        prime = normalized(prime, normalize or self.normalize)
+        skipping = unknown == "skip" and not isinstance(self.vocabulary, ByteVocabulary)
+        return self.vocabulary.decode(self.vocabulary.encode(prime, unknown)) if skipping else prime
 
     def _chunks(
         self, ids: npt.NDArray[np.int32], length: int, chunk: int, cuts: Cuts, seed: int, errors: str
@@ -240,8 +252,9 @@ class Sampler:
             yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
 
     def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
-        """The prime and `length` characters after it, of the first text; settings as for `chunks`."""
-        text = Sample(prime + "".join(texts[0] for texts in self.chunks(prime, length, **settings)))
+        """The prime as it was read and `length` characters after it, of the first text; settings as for `chunks`."""
+        written = "".join(texts[0] for texts in self.chunks(prime, length, **settings))
+        text = Sample(self.as_read(prime, settings.get("unknown", "error"), settings.get("normalize")) + written)
         text.sampler = self
         return text
 

@@ -94,8 +94,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     ]
     if not record.text.characters:
         return [*facts, ("Trained by", "another tool")]
+    left_out = f", {record.text.left_out:,} of them left out" if record.text.left_out else ""
     facts += [
-        ("Trained on", f"{record.text.title}: {record.text.characters:,} characters"),
+        ("Trained on", f"{record.text.title}: {record.text.characters:,} characters{left_out}"),
         ("Batch", f"{train.batch_size} streams x {train.num_steps} characters, {train.optimizer}, {train.learning_rate:g}"),
         ("Time", f"{record.seconds:,.0f} s"),
     ]

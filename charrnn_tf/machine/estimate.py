@@ -6,12 +6,15 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..settings.schema import CELLS, EVALUATED_STEPS, EVALUATED_STREAMS, OPTIMIZERS, ModelConfig, TrainConfig
+from ..text.corpus import MOST_SOURCES
 from .hardware import available_memory
 
 FLOAT = 4  # bytes
 TENSORFLOW = 500e6  # bytes of memory of TensorFlow itself
 KEPT_STATES = 11  # floats kept per unit and step for the gradient, besides gates: outputs, states, dropout, their gradients
 KEPT_LOGITS = 4  # floats kept per step and character of the vocabulary
+RECORD = 6000  # bytes of config.json, SHA256SUMS and the index of the variables
+PER_SOURCE = 200  # bytes of config.json for each file of the text, up to MOST_SOURCES
 SAMPLED_AT_ONCE = 256  # characters
 
 
@@ -43,6 +46,11 @@ def sampling_memory(model: ModelConfig, num_samples: int) -> float:
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> float:
     """Size of a checkpoint: weights and optimizer slots, in bytes."""
     return float(FLOAT * parameters(model) * (1 + OPTIMIZERS[train.optimizer]))
+
+
+def record_bytes(model: ModelConfig, files: int) -> float:
+    """Size of the other files of a checkpoint, for a text of so many files, in bytes."""
+    return RECORD + 4.0 * model.vocab_size + PER_SOURCE * min(files, MOST_SOURCES)
 
 
 def disk(model: ModelConfig, train: TrainConfig, existing: int = 0) -> float:

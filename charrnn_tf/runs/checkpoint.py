@@ -3,6 +3,7 @@
     checkpoints/i200_l512/config.json     settings, vocabulary, counters, losses (`record.Record`)
                           variables.*     TensorFlow's checkpoint files, under names of our own
                           SHA256SUMS      of every other file in the folder
+                text-SUM.json             the files of the text, if they are more than MOST_SOURCES
 
 A folder is written under a name that starts with a dot and renamed once it is complete.
 """
@@ -21,7 +22,7 @@ from ..errors import CheckpointError, reason, warn
 from ..files import sha256
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
-from .record import CONFIG, INDEX, SUMS, VARIABLES, Record, read_record, to_json
+from .record import CONFIG, INDEX, LISTS, SUMS, VARIABLES, Record, read_record, source_list, to_json
 
 TRIAL = ".trial"  # folder of the checkpoint that `prove` writes
 GRAPH, VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"  # keys of TensorFlow's checkpoints
@@ -44,6 +45,7 @@ def write(
         tf.train.Checkpoint(**variables).write(str(partial / VARIABLES))
         reached("variables")
         (partial / CONFIG).write_text(to_json(record), encoding="utf-8")
+        _write_list(directory, record)
         sums = "".join(f"{sha256(file)}  {file.name}\n" for file in sorted(partial.iterdir()))
         (partial / SUMS).write_text(sums, encoding="utf-8")
         reached("sums")
@@ -98,6 +100,24 @@ def write_index(directory: Path) -> None:
     partial = directory / f".{INDEX}.partial"
     partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
     partial.replace(directory / INDEX)
+    _remove_unused_lists(directory)
+
+
+def _write_list(directory: Path, record: Record) -> None:
+    """Write the list of a text's files beside the checkpoints, if they are many and it is not there yet."""
+    name, content = source_list(record.text)
+    if name and not (directory / name).exists():
+        partial = directory / f".{name}.partial"
+        partial.write_bytes(content)
+        _to_disk(partial)
+        partial.replace(directory / name)
+
+
+def _remove_unused_lists(directory: Path) -> None:
+    """Remove lists that no checkpoint refers to, as of a run that was replaced."""
+    for path in (*directory.glob(LISTS), *directory.glob(f".{LISTS}.partial")):
+        if not any(f'"{path.name}"' in (each / CONFIG).read_text(encoding="utf-8") for each in list_checkpoints(directory)):
+            path.unlink(missing_ok=True)
 
 
 def restore(path: str | Path, variables: Mapping[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """Reads and writes a checkpoint's record, config.json, and verifies its checksums. Needs no TensorFlow."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import math
 import platform
@@ -14,14 +16,15 @@ from typing import Any
 from .. import __version__
 from ..errors import CharRNNError, CheckpointError, ConfigError, reason
 from ..files import sha256
-from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, whole_number
-from ..text.corpus import TextRecord
+from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, text_encoding, whole_number
+from ..text.corpus import MOST_SOURCES, Source, TextRecord
 from ..text.vocabulary import ByteVocabulary, Vocabulary
 
 FORMAT = 3
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
+LISTS = "text-*.json"  # beside the checkpoints: files of a text that has more than MOST_SOURCES
 SETTLED_SECONDS = 1.0  # file times do not distinguish changes closer together than this
 _verified: set[Any] = set()  # states of checkpoints that this process has verified
 
@@ -53,6 +56,11 @@ class Record:
         moved = bool(self.in_force.get("gpus", gpus)) != bool(gpus)
         return dataclasses.replace(self.train, shards=None, xla=None) if moved else self.train
 
+    def reading(self, encoding: str | None = None, normalize: str | None = None) -> dict[str, Any]:
+        """Encoding and canonical form of a text for this model: those given, or else those of the run's own text."""
+        encoding = text_encoding("encoding", encoding) if encoding else self.train.encoding
+        return {"encoding": encoding, "normalize": normalize or self.train.normalize}
+
 
 def read_record(path: str | Path, check: bool = True) -> Record:
     """Read the record of a checkpoint, after verifying all its files unless `check` is False.
@@ -73,7 +81,7 @@ def read_record(path: str | Path, check: bool = True) -> Record:
             model=from_json(ModelConfig, data["model"], where),
             train=from_json(TrainConfig, data["train"], where),
             vocabulary=ByteVocabulary() if data["train"]["vocabulary"] == "bytes" else Vocabulary(data["vocabulary"]),
-            text=TextRecord.from_json(**data["text"]),
+            text=_text_from_json(path.parent, **data["text"]),
             only_while_best=data["only_while_best"],
             init_from=data["init_from"],
             in_force=dict(data["in_force"]),
@@ -159,7 +167,7 @@ def to_json(record: Record) -> str:
         "model": dataclasses.asdict(record.model),
         "train": dataclasses.asdict(record.train),
         "vocabulary": record.vocabulary.characters,
-        "text": dataclasses.asdict(record.text),
+        "text": _text_to_json(record.text),
         "only_while_best": record.only_while_best,
         "init_from": record.init_from,
         "versions": {"python": platform.python_version(), "charrnn-tf": __version__, **packages},
@@ -167,6 +175,50 @@ def to_json(record: Record) -> str:
     }
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # from file names that are not UTF-8
+
+
+def _text_to_json(text: TextRecord) -> dict[str, Any]:
+    """The text in config.json: its files themselves, or the name and sum of the list of many files."""
+    rest = {"sha256": text.sha256, "characters": text.characters, "left_out": text.left_out}
+    if len(text.sources) <= MOST_SOURCES:
+        return {"sources": [dataclasses.asdict(source) for source in text.sources], **rest}
+    name, content = source_list(text)
+    files = {"count": len(text.sources), "list": name, "sha256": hashlib.sha256(content).hexdigest()}
+    return {"sources": [], **rest, "files": files}
+
+
+def _text_from_json(
+    run: Path, sources: list[dict[str, Any]], sha256: str, characters: int, left_out: int = 0, files: Any = None
+) -> TextRecord:
+    """The record of a text. run: the folder with the list of its files, where they are many."""
+    found = tuple(Source(**source) for source in sources)
+    if files and not (found := _listed(run / Path(files["list"]).name, files["sha256"])):
+        return TextRecord((), sha256, characters, left_out, unlisted=files["count"])
+    return TextRecord(found, sha256, characters, left_out)
+
+
+@functools.lru_cache(maxsize=4)
+def source_list(text: TextRecord) -> tuple[str, bytes]:
+    """Name and content of the file beside the checkpoints that lists a text's files; no list if they are few."""
+    if len(text.sources) <= MOST_SOURCES:
+        return "", b""
+    rows = ",\n".join(json.dumps(dataclasses.astuple(source)) for source in text.sources)
+    content = f"[\n{rows}\n]\n".encode()
+    return f"text-{hashlib.sha256(content).hexdigest()[:12]}.json", content
+
+
+def _listed(path: Path, expected: str) -> tuple[Source, ...]:
+    """The files of a list; none if it is missing, or another than expected."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return ()
+    return _sources(content) if hashlib.sha256(content).hexdigest() == expected else ()
+
+
+@functools.lru_cache(maxsize=4)
+def _sources(content: bytes) -> tuple[Source, ...]:
+    return tuple(Source(*row) for row in json.loads(content))
 
 
 def _finite(loss: float | None) -> float | None:

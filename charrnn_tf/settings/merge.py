@@ -75,11 +75,13 @@ def merge(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any], initia
     model_settings, train_settings = _split(settings)
     ModelConfig(vocab_size=1, **model_settings)  # checks the values
     train = TrainConfig(**train_settings)
+    settings |= {name: train.encoding for name in ("encoding",) if name in settings}  # by its own name, not an alias
     if initial:
         for name in ("vocabulary", "min_count"):
             if getattr(train, name) not in (getattr(TrainConfig, name), getattr(initial, name)):
                 raise ConfigError(f"`{name}` contradicts `init_from`, which brings its own vocabulary. Leave it out.")
-        train = dataclasses.replace(train, vocabulary=initial.vocabulary)
+        normalize = settings.get("normalize", initial.normalize)  # of the characters that the model knows
+        train = dataclasses.replace(train, vocabulary=initial.vocabulary, normalize=normalize)
     if train.min_count > 1 and "unknown" not in settings:
         train = dataclasses.replace(train, unknown="skip")
     return Asked(preset, settings, train)

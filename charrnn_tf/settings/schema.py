@@ -1,8 +1,10 @@
 """Every setting of a model and of its training: default, bounds, help text and option group, each declared once."""
 
+import codecs
 import dataclasses
 import math
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ CELLS = {"lstm": Cell(("hidden", "cell"), gates=4, bias_rows=1), "gru": Cell(("h
 INITS = ("keras", "pytorch", "wide", "tf1")
 OPTIMIZERS = {"adam": 2, "sgd": 0, "rmsprop": 1}  # optimizer slots per weight; `training.optimizers` builds them
 SCHEDULES = ("constant", "cosine", "step")
+NORMAL_FORMS = ("none", "nfc", "nfd")
 VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
 PRECISIONS = ("float32", "bfloat16")  # `network.cells.Engine` and `training.state.choose_engine` implement them
@@ -129,8 +132,17 @@ class TrainConfig(_Checked):
     """
 
     limit_chars: int | None = setting(None, "Read only the first N characters of the text.", TEXT, shown="all", least=1)
+    encoding: str = setting("utf-8", "Encoding of the text: utf-8, cp1251, utf-16 or any other text codec of Python.", TEXT)
+    normalize: str = setting(
+        "none", "Canonical form of Unicode to bring the text into: composed (nfc) or decomposed (nfd).", TEXT,
+        choices=NORMAL_FORMS,
+    )  # fmt: skip
     separator: str | None = setting(
-        None, "Text to put between two files.", TEXT, kind=str, shown="a newline after files that lack one"
+        None,
+        r"Text to put between two files, with escapes such as \n.",
+        TEXT,
+        kind=str,
+        shown="a newline after files that lack one",
     )
     vocabulary: str = setting(
         "corpus", "Characters to learn: the text's own, Python's string.printable, or single bytes.", TEXT,
@@ -188,7 +200,7 @@ class TrainConfig(_Checked):
         None, "Steps between samples, or the word epoch.", DISPLAY, kind=Interval, shown="never", least=1
     )
     sample_prime: tuple[str, ...] = setting(
-        ("The ",), "Beginning of a sample; repeat the option for several.", DISPLAY, shown="'The '"
+        ("The ",), r"Beginning of a sample, with escapes such as \n; repeat the option for several.", DISPLAY, shown="'The '"
     )
     sample_length: int = setting(200, "Characters in a sample.", DISPLAY, least=1, most=LONGEST_SAMPLE)
     sample_top_n: int = setting(5, "Top-n (top-k) of samples; 0: no cut.", DISPLAY, least=0)
@@ -207,6 +219,7 @@ class TrainConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "encoding", text_encoding("encoding", self.encoding))
         if self.shards and self.batch_size % self.shards:
             raise ConfigError(f"`shards` must divide `batch_size`, but {self.batch_size} / {self.shards} is not whole")
 
@@ -258,6 +271,18 @@ def from_json(kind: type[Config], data: Any, where: str) -> Config:
         return kind(**data)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def text_encoding(name: str, value: Any) -> str:
+    """Python's own name of a text encoding: `utf-8` for "UTF8". Raises ConfigError for one that Python does not know."""
+    try:
+        with suppress(UnicodeError):
+            b" ".decode(value)  # refuses codecs that turn bytes into bytes
+        return codecs.lookup(value).name
+    except (LookupError, TypeError, ValueError):
+        raise ConfigError(
+            f"`{name}` must be a text encoding that Python knows, such as utf-8, cp1251 or utf-16, got {value!r}"
+        ) from None
 
 
 def whole_number(name: str, value: Any, *, least: float, most: float = 2**63 - 1, also: str = "") -> int:

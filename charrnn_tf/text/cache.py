@@ -1,12 +1,14 @@
 """Caches the ids of long texts on disk, so that a second run need not read the text again; ids are memory-mapped.
 
     $XDG_CACHE_HOME/charrnn_tf/KEY/ids         the ids, in the vocabulary's integer type
-                                  /text.json   dtype, count and SHA-256 of the ids, and facts about the text
+                                  /text.json   dtype, count and SHA-256 of the ids, the files, and facts about the text
 
 An entry is written under a name that begins with a dot and renamed once it is complete. Any entry can be deleted: it is
-written again when needed.
+written again when needed. Writing one removes those whose files have changed or are gone, and then those that were not read
+for longest, until all take at most LARGEST bytes; the new one stays.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -14,25 +16,53 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import filelock
 import numpy as np
 
-from ..errors import TextError, reason
-from ..files import sha256
+from ..errors import TextError, reason, warn
+from ..files import open_file, sha256, size_of, temporary_folder
 from .vocabulary import Ids
 
-FORMAT = 1
+FORMAT = 2
+BLOCK = 1 << 12  # bytes of a file's beginning, middle and end that belong to its identity
+LARGEST = 10e9  # bytes of all entries
 IDS, DESCRIPTION = "ids", "text.json"
 
 
 def folder() -> Path:
-    """The folder of all entries."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    """The folder of all entries. Raises OSError where no absolute path is known; a relative XDG_CACHE_HOME is ignored."""
+    base, home = os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~")
+    if not os.path.isabs(base):
+        if os.environ.get("HOME") == "" or not os.path.isabs(home):
+            raise OSError(errno.ENOENT, "no home folder is known", home)
+        base = os.path.join(home, ".cache")
     return Path(base) / "charrnn_tf"
+
+
+def identity(file: str) -> list[Any]:
+    """Path, size, times, inode and a sum of some blocks of a file: what tells it from another one under the same name.
+
+    Size and modification time alone would not: `cp -p`, `touch -r` and archives restore them.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open_file(file) as stream:
+            status = os.fstat(stream.fileno())
+            for place in sorted({0, max(status.st_size - BLOCK, 0) // 2, max(status.st_size - BLOCK, 0)}):
+                stream.seek(place)
+                digest.update(stream.read(BLOCK))
+    except OSError:
+        return [file]  # an error when the file is read
+    return [*_status(file), digest.hexdigest()]
+
+
+def _status(file: str) -> list[Any]:
+    status = os.stat(file)
+    return [file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def key(description: Any) -> str:
@@ -44,7 +74,7 @@ def key(description: Any) -> str:
 def held(name: str) -> Iterator[str | None]:
     """Lock an entry while it is read or written, so that two runs do not encode the same text at once.
 
-    Yields the name, or None if the folder can't be written: then nothing is cached.
+    Yields the name, or None if the folder can't be written: then nothing is cached, and a warning says so.
     """
     try:
         folder().mkdir(parents=True, exist_ok=True)
@@ -54,7 +84,10 @@ def held(name: str) -> Iterator[str | None]:
         except filelock.Timeout:
             logging.getLogger("charrnn_tf").warning("Another run is encoding this text; waiting for its result.")
             lock.acquire()
-    except OSError:
+    except OSError as error:
+        place = error.filename or str(folder())
+        remedy = "Set XDG_CACHE_HOME to a folder that can be written."
+        warn(f"the encoded text is not kept for the next run: can't use {place!r}: {reason(error)}. {remedy}")
         yield None
         return
     try:
@@ -75,6 +108,8 @@ def read(name: str) -> tuple[Ids, dict[str, Any]] | None:
     if not intact:
         shutil.rmtree(entry, ignore_errors=True)
         return None
+    with suppress(OSError):
+        os.utime(entry / DESCRIPTION)  # the time of the last use
     return ids, dict(known["text"])
 
 
@@ -101,11 +136,43 @@ def write(name: str | None, dtype: Any, blocks: Iterator[Ids], text: dict[str, A
             partial.rename(folder() / name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            _tidy(folder() / name)
         return _mapped(folder() / name / IDS, dtype, count)
     except OSError as error:
-        place, variable = (folder(), "XDG_CACHE_HOME") if name else (tempfile.gettempdir(), "TMPDIR")
+        place, variable = (repr(str(folder())), "XDG_CACHE_HOME") if name else (temporary_folder(), "TMPDIR")
         remedy = f"Make room, or set {variable} to another folder."
-        raise TextError(f"can't keep the encoded text in {str(place)!r}: {reason(error)}. {remedy}") from error
+        raise TextError(f"can't keep the encoded text in {place}: {reason(error)}. {remedy}") from error
+
+
+def _tidy(newest: Path) -> None:
+    """Remove entries of changed files and, above LARGEST bytes, those that were not read for longest."""
+    used: dict[Path, tuple[float, int]] = {}  # time of the last use, bytes
+    for entry in newest.parent.iterdir():
+        if entry.name.endswith(".partial"):  # of a run that was killed
+            _remove(entry, entry.name[1 : -len(".partial")])
+        if entry.name.startswith(".") or entry == newest:
+            continue
+        try:
+            known = json.loads((entry / DESCRIPTION).read_text(encoding="utf-8"))
+            current = all(_status(file) == [file, *about] for file, *about, _ in known["text"]["files"])
+            used[entry] = (entry / DESCRIPTION).stat().st_mtime, size_of(entry)
+        except (OSError, ValueError, KeyError, TypeError):  # files are gone, or an older version wrote it
+            current = False
+        if not current and _remove(entry, entry.name):
+            used.pop(entry, None)
+    total = size_of(newest) + sum(size for _, size in used.values())
+    for entry, (_, size) in sorted(used.items(), key=lambda item: item[1]):
+        if total > LARGEST and _remove(entry, entry.name):
+            total -= size
+
+
+def _remove(entry: Path, name: str) -> bool:
+    """Remove an entry, or what is left of one, unless another process reads or writes it."""
+    with suppress(OSError, filelock.Timeout), filelock.FileLock(entry.with_name(f".{name}.lock"), timeout=0) as lock:
+        shutil.rmtree(entry, ignore_errors=True)
+        os.unlink(lock.lock_file)
+    return not entry.exists()
 
 
 def _write_blocks(file: IO[bytes], dtype: Any, blocks: Iterator[Ids]) -> tuple[int, str]:

@@ -6,13 +6,13 @@ built-in corpus. Files that end in .gz, .bz2 or .xz are decompressed while they 
 
 import bz2
 import codecs
-import glob
 import gzip
 import io
 import lzma
 import os
 import sys
 import tempfile
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,17 +21,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Self
 
-from ..errors import ConfigError, TextError, reason
-from ..files import open_file
-from ..settings.schema import whole_number
+from ..errors import ConfigError, TextError, describe_character, listed, reason, warn
+from ..files import open_file, temporary_folder
+from ..settings.schema import NORMAL_FORMS, text_encoding, whole_number
+from . import kinds, names
+from .names import cannot_read, expand, shown
+from .vocabulary import normalized
 
 BLOCK_BYTES = 1 << 18  # small enough to stay in a core's own cache between two passes over a block
-STANDARD_INPUT = "-"
+STANDARD_INPUT = names.STANDARD_INPUT
 GIVEN = "<text>"  # stands for a text that was passed as a string
 GIVEN_IDS = "<ids>"  # stands for ids that were passed to a Trainer
 IN_MEMORY = 1 << 26  # bytes of standard input to keep in memory; a longer one goes to a temporary file
 MOST_COMPRESSED = 16  # assumed bytes of text per byte of a compressed file
 DECOMPRESS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OR_BYTES = "or learn its bytes with `vocabulary` bytes"
+JAMO = set(map(chr, range(0x1160, 0x1200)))  # vowels and final consonants, which join the syllable before them
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError)  # raised while decompressing, besides an OSError without a number
 
 
@@ -47,15 +52,22 @@ class Text:
     limit_chars: int | None = None  # length to read
     as_bytes: bool = False  # read each byte as a character, U+0000 to U+00FF, instead of decoding UTF-8
     content: str | None = None  # the text itself, instead of names
+    encoding: str = "utf-8"  # of the files
+    normalize: str = "none"  # canonical form that each file is brought into: "none", "nfc" or "nfd"
 
     def __post_init__(self) -> None:
         if self.limit_chars is not None:
             whole_number("limit_chars", self.limit_chars, least=1)
+        if self.normalize not in NORMAL_FORMS:
+            raise ConfigError(f"`normalize` must be one of {', '.join(NORMAL_FORMS)}, got {self.normalize!r}")
+        self.encoding = text_encoding("encoding", self.encoding)
+        if self.as_bytes and (self.encoding, self.normalize) != ("utf-8", "none"):
+            raise ConfigError("`vocabulary` bytes reads bytes as they are: leave out `encoding` and `normalize`")
         if any("\ud800" <= character <= "\udfff" for character in self.separator or ""):
             raise ConfigError(f"`separator` must be UTF-8, got {self.separator!r}")
         if self.names.count(STANDARD_INPUT) > 1:
             raise ConfigError("standard input (-) can be read only once; name it once")
-        self.files = (GIVEN,) if self.content is not None else tuple(file for name in self.names for file in _expand(name))
+        self.files = (GIVEN,) if self.content is not None else tuple(file for name in self.names for file in expand(name))
         self._standard_input: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,7 +84,7 @@ class Text:
         """The text's name in messages."""
         if self.content is not None:
             return "the text"
-        return ", ".join(map(repr, self.names)) if self.names else "the built-in corpus"
+        return listed(self.names) if self.names else "the built-in corpus"
 
     @cached_property
     def paths(self) -> tuple[str, ...]:
@@ -81,7 +93,7 @@ class Text:
 
     @property
     def cacheable(self) -> bool:
-        """Whether the text is only files, whose paths, sizes and modification times identify their content."""
+        """Whether the text is only files, which `cache.identity` recognises."""
         return bool(self.files) and not {STANDARD_INPUT, GIVEN} & set(self.files)
 
     @cached_property
@@ -97,7 +109,11 @@ class Text:
 
     def bytes_of(self, block: str) -> bytes:
         """The bytes that a block was read from."""
-        return block.encode("latin-1" if self.as_bytes else "utf-8")
+        try:
+            return block.encode("latin-1" if self.as_bytes else "utf-8")
+        except UnicodeEncodeError as error:  # as `encoding` unicode_escape may give
+            character = describe_character(block[error.start])
+            raise TextError(f"{self.title} has {character}, half of a pair of surrogates, as a character") from error
 
     def blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """The text in blocks, up to `limit_chars`; `progress` receives the number of file bytes read so far."""
@@ -118,14 +134,17 @@ class Text:
 
     def _all_blocks(self, progress: Callable[[int], None]) -> Iterator[tuple[int | None, str]]:
         if not self.files:
-            text = built_in_text()
+            text = normalized(built_in_text(), self.normalize)
             yield None, text.encode().decode("latin-1") if self.as_bytes else text
             return
         last: str | None = None  # character read
         before = 0  # bytes of the previous files
         for number, file in enumerate(self.files):
             with self._open(file) as (stream, raw):
-                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, _shown(file))
+                encoding = "utf-8" if file == GIVEN else self.encoding
+                blocks = _as_characters(stream) if self.as_bytes else _decode(stream, shown(file), encoding)
+                if self.normalize != "none":
+                    blocks = _normalized(blocks, self.normalize)
                 first = True
                 for block in _named_errors(file, blocks):
                     if first and last is not None and (between := self._between(last)):
@@ -158,7 +177,7 @@ class Text:
         try:
             raw = open_file(file)
         except OSError as error:
-            raise _cannot_read(file, error) from error
+            raise cannot_read(file, error) from error
         with raw:
             decompress = _decompressor(file)
             with decompress(raw) if decompress else nullcontext(raw) as stream:
@@ -166,7 +185,8 @@ class Text:
 
     def _copy_standard_input(self, copy: IO[bytes]) -> None:
         """Copy enough of it for `limit_chars` characters and a byte order mark."""
-        left = sys.maxsize if self.limit_chars is None else 4 * self.limit_chars + len(codecs.BOM_UTF8)
+        bytes_each = 4 if (self.encoding, self.normalize) == ("utf-8", "none") else 16
+        left = sys.maxsize if self.limit_chars is None else bytes_each * self.limit_chars + len(codecs.BOM_UTF8)
         try:
             while block := _read_standard_input(min(BLOCK_BYTES, left)):
                 copy.write(block)
@@ -174,7 +194,7 @@ class Text:
             copy.flush()
         except OSError as error:
             raise TextError(
-                f"can't keep standard input in {tempfile.gettempdir()!r}: {reason(error)}. Make room, or set TMPDIR to "
+                f"can't keep standard input in {temporary_folder()}: {reason(error)}. Make room, or set TMPDIR to "
                 "another folder."
             ) from error
 
@@ -185,7 +205,7 @@ def _read_standard_input(size: int) -> bytes:
     try:
         return sys.stdin.buffer.read(size)
     except OSError as error:
-        raise _cannot_read(STANDARD_INPUT, error) from error
+        raise cannot_read(STANDARD_INPUT, error) from error
 
 
 def _decompressor(file: str) -> Callable[[Any], Any] | None:
@@ -200,46 +220,14 @@ def _status(file: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _shown(file: str) -> str:
-    return "standard input" if file == STANDARD_INPUT else repr(file)
-
-
-def _cannot_read(file: str, error: OSError) -> TextError:
-    return TextError(f"can't read {_shown(file)}: {reason(error)}")
-
-
 def _named_errors(file: str, blocks: Iterator[str]) -> Iterator[str]:
     """Yield the blocks; an error while reading or decompressing becomes a TextError that names the file."""
     try:
         yield from blocks
     except (OSError, *DAMAGED) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise _cannot_read(file, error) from error
-        raise TextError(f"{_shown(file)} is damaged or not of the format in its name: {error}") from error
-
-
-def _expand(name: str) -> list[str]:
-    """The files that a name stands for."""
-    if name == STANDARD_INPUT:
-        return [name]
-    if "\0" in name:
-        raise TextError(f"can't read {name!r}: it contains a NUL character, which file names can't")
-    if os.path.isdir(name):
-        found = [os.path.join(folder, file) for folder, _, files in os.walk(name) for file in files]
-        files = sorted(file for file in found if not _hidden(os.path.relpath(file, name)) and os.path.isfile(file))
-        if not files:
-            raise TextError(f"can't read {name!r}: the folder holds no files")
-        return files
-    if any(sign in name for sign in "*?[") and not os.path.lexists(name):
-        files = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
-        if not files:
-            raise TextError(f"can't read {name!r}: no file matches")
-        return files
-    return [name]
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in Path(path).parts)
+            raise cannot_read(file, error) from error
+        raise TextError(f"{shown(file)} is damaged or not of the format in its name: {error}") from error
 
 
 def _as_characters(file: IO[bytes]) -> Iterator[str]:
@@ -248,33 +236,77 @@ def _as_characters(file: IO[bytes]) -> Iterator[str]:
         yield data.decode("latin-1")
 
 
-def _decode(file: IO[bytes], name: str) -> Iterator[str]:
-    """Blocks of a UTF-8 file's text, none empty; a byte order mark at the start is dropped."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
+    """Blocks of a file's text, none empty; a byte order mark at the start is dropped.
+
+    Raises TextError for a file that is not plain text in this encoding, with what it seems to be.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)()
+    expected = encoding.upper() if encoding.startswith("utf") else encoding
     offset = 0  # of the next byte to read
     first = True
     while True:
         data = file.read(BLOCK_BYTES)
+        if offset == 0 and (kind := kinds.signature(data)):
+            raise TextError(f"{name} is {kind[0]}, not plain text. {kind[1]}, {OR_BYTES}")
         pending = len(decoder.getstate()[0])
         try:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            bad = error.object[error.start]
-            guess = "UTF-16" if offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "LATIN1"
-            advice = f"Convert it first, for example with: iconv -f {guess} -t UTF-8"
-            if guess == "LATIN1" and (b"\0" in data or data.startswith(b"%PDF")):
-                advice = "It does not seem to be plain text: save its text as a file of its own first"
-            raise TextError(
-                f"{name} is not UTF-8: byte {offset - pending + error.start} is 0x{bad:02X}. {advice}, or learn its bytes "
-                "with `vocabulary` bytes"
-            ) from None
+            where = f"byte {offset - pending + error.start} is 0x{error.object[error.start]:02X}"
+            advice = _advice(error.object, encoding, error.start)
+            raise TextError(f"{name} is not {expected}: {where}. {advice}, {OR_BYTES}") from None
+        except UnicodeError as error:  # without a place: no byte order mark
+            raise TextError(f"{name} is not {expected}: {error}. {_advice(data, encoding)}, {OR_BYTES}") from None
         offset += len(data)
         if first and block:
+            if name != repr(GIVEN):
+                _check_plain(block, data, name, encoding, expected)
             block, first = block.removeprefix("\ufeff"), False
         if block:
             yield block
         if not data:
             return
+
+
+def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: str) -> None:
+    """Raise TextError if the first block of a file is no plain text, and warn if it may be in another encoding."""
+    if why := kinds.not_plain(block):
+        raise TextError(f"{name} is not plain text in {expected}: {why}. {_advice(data, encoding)}, {OR_BYTES}")
+    if not encoding.startswith("utf") and kinds.is_utf8(data):
+        warn(f"{name} is read as {encoding}, but its bytes are UTF-8.")
+    elif controls := [control for control in kinds.CONTROLS if control >= "\x7f" and control in block][:1]:
+        other = kinds.looks_like(data)
+        better = f"; it looks like {other}" if other not in (None, encoding) else ""
+        warn(f"{name}, read as {expected}, has control characters such as {describe_character(controls[0])}{better}.")
+
+
+def _advice(data: bytes, encoding: str, start: int = 0) -> str:
+    """What to do about a file with these bytes, which do not have this encoding from `start` on."""
+    other = kinds.wide_encoding(data) or ("utf-8" if encoding != "utf-8" and kinds.is_utf8(data) else None)
+    if not other and encoding == "utf-8" and kinds.is_damaged_utf8(data):
+        return "It looks like UTF-8 that is damaged there: mend it, for example with: iconv -c -f UTF-8 -t UTF-8"
+    if not other and b"\0" in data:
+        return f"It does not seem to be plain text: {kinds.SAVE[0].lower()}{kinds.SAVE[1:]}"
+    other = other or kinds.looks_like(data, start)
+    if other and other != encoding:
+        return f"It looks like {other}: pass `encoding` {other}"
+    return "Pass the `encoding` that it has"
+
+
+def _normalized(blocks: Iterator[str], form: str) -> Iterator[str]:
+    """The blocks in a canonical form; a block ends before a character that the next block's may change."""
+    held = ""
+    for block in blocks:
+        text = held + block
+        end = len(text) - 1
+        while end and (unicodedata.category(text[end])[0] == "M" or text[end] in JAMO):
+            end -= 1
+        held = text[end:]
+        if end:
+            yield normalized(text[:end], form)
+    if held:
+        yield normalized(held, form)
 
 
 def built_in_text() -> str:

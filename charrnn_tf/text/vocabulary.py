@@ -2,10 +2,11 @@
 
 import codecs
 import string
+import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,11 @@ Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
     """The text's code points, [characters], lone surrogates included."""
     return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+
+
+def normalized(text: str, form: str) -> str:
+    """A text in a canonical form of Unicode: "nfc" (composed), "nfd" (decomposed) or "none" (as it is)."""
+    return text if form == "none" or text.isascii() else unicodedata.normalize(cast(Any, form.upper()), text)
 
 
 class Vocabulary:
@@ -110,8 +116,17 @@ class Vocabulary:
             strangers = [chr(point) for point in np.unique(code_points(text)[~known])]
             shown = ", ".join(describe_character(c) for c in strangers[:5])
             more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-            raise TextError(f"characters the model never saw: {shown}{more}. Leave them out, or use `unknown` skip.")
+            form = self._form_of(strangers)
+            remedy = f"It knows them in the form `normalize` {form}" if form else "Leave them out, or use `unknown` skip"
+            raise TextError(f"characters the model never saw: {shown}{more}. {remedy}.")
         return ids[known].astype(self.dtype)
+
+    def _form_of(self, characters: Iterable[str]) -> str | None:
+        """The canonical form in which all of these unknown characters would be known."""
+        known = set(self.characters)
+        if set(normalized("".join(characters), "nfd")) <= known:
+            return "nfd"
+        return "nfc" if set(characters) <= set(normalized(self.characters, "nfd")) - known else None
 
     def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
         """The text of an array of ids. errors: handling of bytes that are not UTF-8, as in `bytes.decode`."""

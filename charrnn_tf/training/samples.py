@@ -33,6 +33,7 @@ class Samples:
     def show(self, model: keras.Model, step: int, display: Display) -> None:
         """Show the texts of a step: the same seed, step and weights give the same texts."""
         config, sampler = self._config, self._sampler()
+        sampler.normalize = config.normalize
         sampler.model.set_weights(model.get_weights())
         for prime in config.sample_prime:
             text = sampler.sample(

@@ -161,7 +161,8 @@ def test_overwrite_with_a_text_that_cannot_be_read_leaves_the_run(copy):
 
 GIVEN = {
     "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
-    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-", "limit_chars": 500, "batch_size": 3,
+    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-",
+    "encoding": "cp1252", "normalize": "nfc", "limit_chars": 500, "batch_size": 3,
     "num_steps": 5, "epochs": 7,
     "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
     "step_epochs": 3, "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5,
@@ -326,7 +327,8 @@ def test_resume_may_change_budgets_and_reporting(copy):
 
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
-    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-", "limit_chars": 100, "batch_size": 4,
+    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-",
+    "encoding": "cp1252", "normalize": "nfc", "limit_chars": 100, "batch_size": 4,
     "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
     "state_reset": 0.5, "weight_dropout": 0.5, "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16",
@@ -457,7 +459,7 @@ def test_a_run_may_not_be_overwritten_by_its_own_tuning(copy):
         ),
         ("text.txt --batch-size 4000", "too short"),
         ("text.txt --limit-chars 18 --batch-size 1 --num-steps 2", "the validation part is a single character"),
-        ("latin.txt", "'latin.txt' is not UTF-8: byte 3 is 0xE9. Convert it first"),
+        ("latin.txt", "'latin.txt' is not UTF-8: byte 3 is 0xE9. It looks like cp1252: pass --encoding cp1252"),
         ("folder", "can't read 'folder': the folder holds no files"),
         ("text.txt --vocabulary printable --unknown error --preset sherlock --limit-chars 9", "too short"),
         ("text.txt --config missing.toml", "can't read the settings in 'missing.toml': no such file or directory"),

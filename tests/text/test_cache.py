@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import text_error
 
+from charrnn_tf import errors
 from charrnn_tf.files import size_of
 from charrnn_tf.text import cache, corpus, sources
 from charrnn_tf.text.corpus import load_corpus
@@ -51,6 +52,7 @@ def test_short_texts_are_not_kept(small, write):
 @pytest.mark.parametrize(
     "change",
     [
+        {"encoding": "utf-8-sig"}, {"normalize": "nfc"},
         {"limit_chars": 12}, {"separator": "-"}, {"vocabulary": "bytes"}, {"min_count": 2}, {"unknown": "error"},
         {"vocabulary": Vocabulary("aeé한글")},
     ],
@@ -71,6 +73,105 @@ def test_a_changed_file_is_read_again(small, write):
     second = load_corpus([path])
     assert second.kept != first.kept
     assert second.vocabulary.decode(second.ids) == "bca" * 10
+
+
+def test_a_file_of_the_same_size_and_time_is_another_file(small, write, tmp_path):
+    path = write("abc" * 10)
+    first = load_corpus([path])
+    other = write("bca" * 10, "other.txt")
+    before = os.stat(path)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, path)  # as `mv` after `touch -r`
+    assert os.stat(path).st_mtime_ns == before.st_mtime_ns
+    second = load_corpus([path])
+    assert second.vocabulary.decode(second.ids) == "bca" * 10
+    path.write_bytes(b"cab" * 10)  # as `cp -p` onto it
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    third = load_corpus([path])
+    assert third.vocabulary.decode(third.ids) == "cab" * 10
+    assert entries(small) == [third.kept] != [first.kept]
+
+
+def test_where_inodes_and_times_say_nothing_some_blocks_are_compared(write, monkeypatch):
+    monkeypatch.setattr(cache, "_status", lambda file: [file])
+    content = bytearray(b"a" * 100_000)
+    identities = {cache.identity(str(write(content)))[-1]}
+    for place in (0, 50_000, 99_999):
+        changed = content.copy()
+        changed[place] = ord("b")
+        identities.add(cache.identity(str(write(changed)))[-1])
+    assert len(identities) == 4
+
+
+def test_entries_of_changed_and_lost_files_go_and_others_stay(small, write):
+    kept = [load_corpus([write(letter * 30, f"{letter}.txt")]).kept for letter in "abcd"]
+    write("e" * 31, "a.txt")
+    (small.parent.parent / "b.txt").unlink()
+    (kept[2] / "text.json").write_text("{}")
+    (small / ".0123.partial").mkdir()
+    newest = load_corpus([write("e" * 30, "e.txt")]).kept
+    assert set(entries(small)) == {kept[3], newest}
+    assert len(list(small.glob(".*.lock"))) == 2
+
+
+def test_the_cache_is_bounded_and_keeps_what_was_read_last(small, write, monkeypatch):
+    paths = [write(letter * 3000, f"{letter}.txt") for letter in "abc"]
+    first, second, third = (load_corpus([path]).kept for path in paths)
+    for seconds, entry in enumerate((first, second, third)):
+        os.utime(entry / "text.json", (seconds, seconds))
+    load_corpus([paths[0]])
+    monkeypatch.setattr(cache, "LARGEST", 2.5 * size_of(first))
+    with filelock.FileLock(small / f".{third.name}.lock"):  # another process reads it
+        newest = load_corpus([write("d" * 3000, "d.txt")]).kept
+    assert set(entries(small)) == {third, newest}
+    monkeypatch.setattr(cache, "LARGEST", 1)
+    newest = load_corpus([write("e" * 3000, "e.txt")]).kept
+    assert entries(small) == [newest]
+
+
+@pytest.mark.parametrize("home", ["", "relative", None])
+@pytest.mark.parametrize("xdg", ["", "relative", "~", None])
+def test_without_an_absolute_path_nothing_is_cached(write, tmp_path, monkeypatch, caplog, home, xdg):
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 10)
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", xdg)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    if home is None:  # and the user is unknown
+        monkeypatch.setattr(cache.os.path, "expanduser", lambda path: path)
+    read = load_corpus([write("abc" * 10)])
+    assert (read.kept, read.vocabulary.decode(read.ids)) == (None, "abc" * 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_relative_cache_home_gives_way_to_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / ".cache" / "charrnn_tf"
+
+
+def test_a_read_only_home_is_a_warning_that_names_what_to_set(write, monkeypatch, caplog):
+    monkeypatch.setattr(corpus, "MAPPED_FROM", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    errors.warn.cache_clear()
+    load_corpus([write("abc" * 10)])
+    (said,) = caplog.messages
+    assert said.startswith("Warning: the encoded text is not kept for the next run: can't use '/proc/nowhere")
+    assert said.endswith("Set XDG_CACHE_HOME to a folder that can be written.")
+
+
+@pytest.mark.parametrize("name", ["-", "long.txt"])
+def test_without_a_temporary_folder_the_line_names_what_to_set(small, write, feed, monkeypatch, name):
+    def refuse():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(sources, "IN_MEMORY", 4)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", refuse)
+    feed(b"abc" * 10)
+    message = text_error([write("abc" * 10) if name != "-" else name])
+    assert "in a temporary folder: no usable temporary directory found in ['/tmp']. Make room, or set TMPDIR" in message
 
 
 @pytest.mark.parametrize(

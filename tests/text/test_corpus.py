@@ -125,6 +125,46 @@ def test_min_count_leaves_rarer_characters_out(write):
         load_corpus([path], min_count=2, vocabulary="printable")
 
 
+@pytest.mark.parametrize("mapped_from", [1, 1 << 22])
+def test_what_is_left_out_is_counted_and_named(write, monkeypatch, caplog, mapped_from):
+    monkeypatch.setattr(corpus, "MAPPED_FROM", mapped_from)
+    path = write("a" * 960 + "éèêëîï" + "é" * 34)
+    for _ in range(2):  # read, then from the cache
+        read = load_corpus([path], vocabulary="printable", unknown="skip")
+        assert str(read.left_out) == (
+            "40 of 1,000 characters (4.0%) are left out, most often 'é' (U+00E9) 35 times, 'è' (U+00E8) 1 times, "
+            "'ê' (U+00EA) 1 times, 'ë' (U+00EB) 1 times, 'î' (U+00EE) 1 times"
+        )
+        assert read.text.left_out == 40
+    assert not caplog.messages
+    assert load_corpus([write("abc")]).left_out is None
+
+
+def test_much_that_is_left_out_is_a_warning(write, caplog):
+    path = write("a" * 900 + "é" * 100)
+    load_corpus([path], vocabulary="printable", unknown="skip", may_skip_most=False)
+    assert caplog.messages == [
+        f"Warning: {str(path)!r}: 100 of 1,000 characters (10.0%) are left out, 'é' (U+00E9) 100 times."
+    ]
+
+
+@pytest.mark.parametrize("mapped_from", [1, 1 << 22])
+def test_a_text_is_not_reduced_to_its_spaces(write, monkeypatch, caplog, mapped_from):
+    monkeypatch.setattr(corpus, "MAPPED_FROM", mapped_from)
+    path = write("日月火水木金土 " * 20)
+    accepted = load_corpus([path], vocabulary="printable", unknown="skip")  # asked for
+    assert "140 of 160 characters (87.5%) are left out" in caplog.messages[0]
+    for _ in range(2):
+        message = text_error([path], vocabulary="printable", unknown="skip", may_skip_most=False)
+        assert message.startswith(
+            f"{str(path)!r}: 140 of 160 characters (87.5%) are left out, most often '土' (U+571F) 20 times, "
+        )
+        assert "pass `unknown` skip to leave them out all the same" in message
+    assert "Use a lower `min_count`" in text_error([write("日月火水木金土  " * 20, "2.txt")], min_count=30)
+    known = load_corpus([path], vocabulary="printable", unknown="skip", may_skip_most=False, expected=accepted.text)
+    assert len(known.ids) == 20  # a run that was begun goes on
+
+
 @given(data=st.binary(min_size=1), block_bytes=st.sampled_from([1, 3, 1 << 22]))
 def test_any_file_can_be_read_as_bytes(tmp_path, data, block_bytes):
     path = tmp_path / "data"

@@ -13,7 +13,7 @@ import pytest
 from conftest import text_error
 
 from charrnn_tf.errors import ConfigError, TextError
-from charrnn_tf.text import sources
+from charrnn_tf.text import names, sources
 from charrnn_tf.text.corpus import load_corpus, load_text
 from charrnn_tf.text.sources import built_in_text
 
@@ -101,16 +101,8 @@ def test_a_text_that_is_not_utf8_is_refused_with_the_place(write, monkeypatch, c
     monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
     path = write(content)
     message = text_error([path])
-    assert message.startswith(f"{str(path)!r} is not UTF-8: byte {place} is 0x{byte}. Convert it first")
+    assert message.startswith(f"{str(path)!r} is not UTF-8: byte {place} is 0x{byte}. ")
     assert content[place] == int(byte, 16)
-
-
-@pytest.mark.parametrize("data", [b"%PDF-1.4\n%\xe2\xe3\n", b"\x7fELF\0\xff"])
-def test_for_a_file_that_is_not_plain_text_no_conversion_is_proposed(tmp_path, data):
-    (tmp_path / "file").write_bytes(data)
-    message = text_error([tmp_path / "file"])
-    assert "It does not seem to be plain text: save its text as a file of its own first" in message
-    assert "iconv" not in message
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -244,6 +236,47 @@ def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path):
     assert [source.path for source in read.text.sources] == [
         str(tmp_path / name) for name in ("a/b/c.md", "a/z.txt", "b.txt")
     ]
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path, monkeypatch):
+    (tmp_path / "texts" / "inner").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "texts" / "inner" / "1.txt").write_text("one")
+    (tmp_path / "other" / "2.txt").write_text("two")
+    (tmp_path / "texts" / "again").symlink_to(tmp_path / "texts" / "inner")
+    (tmp_path / "texts" / "elsewhere").symlink_to(tmp_path / "other")
+    (tmp_path / "texts" / "inner" / "loop").symlink_to(tmp_path / "texts")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "texts")
+    assert load_text(tmp_path / "texts") == "two\none"
+    assert load_text(tmp_path / "texts" / "inner" / "**" / "*.txt") == "one\ntwo"
+    monkeypatch.chdir(tmp_path / "other")
+    assert load_text("**/[12].txt") == "two\none"
+    assert load_text("**") == load_text(".") == "two\none"
+
+
+@pytest.mark.parametrize("target", ["nowhere", "broken.txt"], ids=["missing", "itself"])
+@pytest.mark.parametrize("name", ["texts", "texts/*.txt"])
+def test_a_broken_link_is_named(tmp_path, monkeypatch, target, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "1.txt").write_text("one")
+    (tmp_path / "texts" / "broken.txt").symlink_to(target)
+    assert text_error([name]).startswith(f"can't read 'texts/broken.txt' in {name!r}: a broken link.")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "open" / "1.txt").write_text("one")
+    scandir = names.os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(names.os, "scandir", refuse)
+    assert text_error([tmp_path]) == f"can't read {str(tmp_path / 'locked')!r}: permission denied"
 
 
 def test_a_glob_is_the_files_that_match_unless_a_file_has_that_very_name(tmp_path):
