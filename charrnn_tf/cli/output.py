@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..files import appearing, without_waiting
+from ..inference.stopping import Stopping
 from .streams import check_output
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def write_samples(
 
     Several texts get a heading each; `end` follows a single one.
     """
-    texts = [_Stopping(stop) for _ in range(sampler.batch_size)]
+    texts = [Stopping([stop] if stop else []) for _ in range(sampler.batch_size)]
     chunks = sampler.chunks(prime, errors="surrogateescape", **draw)
     if sampler.batch_size > 1:
         write("--- sample 1 ---\n")
@@ -57,26 +58,3 @@ def write_samples(
     write(texts[0].take(last=True) + (end if sampler.batch_size == 1 else "\n"))
     for number, text in enumerate(texts[1:], 2):
         write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
-
-
-class _Stopping:
-    """A text that arrives in pieces and ends before a stop text; holds back its end, where that text may begin."""
-
-    def __init__(self, stop: str | None) -> None:
-        self.ended = False
-        self._stop = stop
-        self._held = ""
-
-    def add(self, piece: str) -> None:
-        if not self.ended:
-            self._held += piece
-            if self._stop and self._stop in self._held:
-                self._held = self._held.partition(self._stop)[0]
-                self.ended = True
-
-    def take(self, last: bool = False) -> str:
-        """The part that can be shown now."""
-        held = 0 if last or self.ended or not self._stop else len(self._stop) - 1
-        shown = self._held[: max(len(self._held) - held, 0)]
-        self._held = self._held[len(shown) :]
-        return shown

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -28,7 +28,7 @@ SMALLEST, LARGEST = 1e-37, 1e38  # range of positive numbers in full float32 pre
 
 
 class Cuts(NamedTuple):
-    """Cuts of the distribution that characters are drawn from, each a scalar tensor.
+    """Cuts of the distribution that characters are drawn from, each a scalar tensor, or one value per row [B].
 
     First, temperature divides the logits (0: always the likeliest). Then only the top_n likeliest stay (0: all). Then only
     the smallest set of likeliest characters that reaches probability top_p stays (Holtzman et al. 2020). Ties go to the
@@ -50,13 +50,15 @@ class Cuts(NamedTuple):
 
 def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
     """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
-    top_n, top_p, temperature = cuts
+    top_n, top_p, temperature = (tf.convert_to_tensor(cut)[..., None] for cut in cuts)  # [1] or [B, 1]
     vocab_size = logits.shape[-1]
-    cut = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
-    values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
-    probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
+    cut = tf.where(temperature > 0, tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size), 1)
+    values, ids = tf.math.top_k(logits, tf.reduce_max(cut))
+    likely = tf.range(tf.shape(values)[1]) < cut  # another row may keep more
+    scaled = (values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0)
+    probabilities = tf.nn.softmax(tf.where(likely, scaled, -np.inf))
     cumulative = tf.cumsum(probabilities, axis=1)
-    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # the likeliest is always kept, since 0 < top_p
+    kept = likely & ((cumulative - probabilities < top_p) | (top_p >= 1))  # the likeliest always, since 0 < top_p
     last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
@@ -91,19 +93,40 @@ def generate(
     and the last row of ids of this one. Row k's character at position p is drawn with the k-th random number of (seed, p),
     whatever the chunks and the number of rows.
     """
+
+    def draw(t: Tensor, logits: Tensor) -> Tensor:
+        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
+        return choose(logits, tf.random.stateless_uniform(tf.shape(logits)[:1], place, alg="philox"), cuts)
+
+    written, state, _ = write(model, ids, state, length, draw)
+    return written, state
+
+
+def write(
+    model: keras.Model,
+    ids: Tensor,
+    state: Sequence[State],
+    length: Tensor,
+    following: Callable[[Tensor, Tensor], Tensor],
+    keep_logits: bool = False,
+) -> tuple[Tensor, list[State], Tensor]:
+    """Read ids [B] and `length - 1` characters after them -> characters after each [length, B], states, logits.
+
+    following: step t and logits [B, V] -> the next characters [B]. Logits [length, B, V] are returned with `keep_logits`.
+    """
     table = input_table(model)
     logits_layer = model.get_layer("logits")
 
-    def body(t: Tensor, ids: Tensor, state: Any, out: Any) -> Any:
+    def body(t: Tensor, ids: Tensor, state: Any, out: Any, kept: Any) -> Any:
         outputs, state = advance(model, table, ids, state)
-        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
-        uniform = tf.random.stateless_uniform(tf.shape(ids), place, alg="philox")
-        ids = choose(logits_layer(outputs), uniform, cuts)
-        return t + 1, ids, state, out.write(t, ids)
+        logits = logits_layer(outputs)
+        ids = following(t, logits)
+        return t + 1, ids, state, out.write(t, ids), kept.write(t, logits) if keep_logits else kept
 
     out = tf.TensorArray(tf.int32, length, element_shape=ids.shape)
-    _, _, state, out = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out))
-    return out.stack(), list(state)
+    kept = tf.TensorArray(tf.float32, length) if keep_logits else ()
+    _, _, state, out, kept = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out, kept))
+    return out.stack(), list(state), kept.stack() if keep_logits else None
 
 
 class Sample(str):

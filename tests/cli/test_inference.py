@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from commandline import TEXT, TINY, call, refuse, snapshot, succeed
 
-from charrnn_tf.cli.output import _Stopping
 from charrnn_tf.runs.find import find
 
 pytestmark = pytest.mark.usefixtures("one_process")
@@ -113,37 +112,6 @@ def test_every_sample_stops_on_its_own():
     word = first[60:64]
     stopped = sampled(*arguments, "--stop", word, seed=5)
     assert stopped == "".join(f"--- sample {k} ---\n{t[:-1].partition(word)[0]}\n" for k, t in ((1, first), (2, second)))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize(
-    ("text", "stop", "expected"),
-    [
-        ("one two three", "two", "one "),
-        ("one two three", "one", ""),
-        ("one two three", "three", "one two "),
-        ("one two three", "x", "one two three"),
-        ("one two thr", "three", "one two thr"),
-        ("aaab ab", "aab", "a"),
-        ("nananas", "nas", "nana"),
-        ("one two two", "two", "one "),
-        ("one two", None, "one two"),
-    ],
-)
-def test_stopping_holds_back_what_may_begin_the_word(text, stop, expected, size):
-    stopping, shown = _Stopping(stop), ""
-    for begin in range(0, len(text), size):
-        stopping.add(text[begin : begin + size])
-        shown += stopping.take()
-        assert expected.startswith(shown)
-    assert stopping.ended == (len(expected) < len(text))
-    assert shown + stopping.take(last=True) == expected
-
-
-def test_stopping_shows_all_but_the_words_length():
-    stopping = _Stopping("stop")
-    stopping.add("0123456789")
-    assert stopping.take() == "0123456"
 
 
 def test_sample_output_writes_the_file_and_prints_nothing(copy):

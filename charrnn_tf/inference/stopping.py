@@ -1,0 +1,33 @@
+"""Stop texts: where a generated text ends before its full length."""
+
+from collections.abc import Sequence
+
+
+class Stopping:
+    """A text that arrives in pieces and ends before the first stop text; holds back an end that one may begin with.
+
+    The first is the one that is complete first, so that the result does not depend on the pieces.
+    """
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self.ended = False
+        self._stops = stops
+        self._most_held = max(map(len, stops), default=1) - 1
+        self._held = ""
+
+    def add(self, piece: str) -> None:
+        """Take the next piece; ignored once the text has ended."""
+        if self.ended:
+            return
+        self._held += piece
+        found = [(place + len(stop), place) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            self._held = self._held[: min(found)[1]]
+            self.ended = True
+
+    def take(self, last: bool = False) -> str:
+        """The part that can be shown now."""
+        held = 0 if last or self.ended else self._most_held
+        shown = self._held[: max(len(self._held) - held, 0)]
+        self._held = self._held[len(shown) :]
+        return shown

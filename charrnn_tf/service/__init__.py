@@ -1,0 +1,1 @@
+"""Optional: a model behind HTTP. Imports the main path only."""
