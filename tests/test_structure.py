@@ -16,7 +16,7 @@ from charrnn_tf.cli.main import cli
 PACKAGE = Path(charrnn_tf.__file__).parent
 TOP = ("errors", "files", "pages")  # modules beside the rooms
 MAIN_PATH = ("settings", "text", "machine", "network", "runs", "inference", "training")  # each may import those before it
-OPTIONAL = ("distributed", "formats", "insight", "bench")  # import the main path, and never each other
+OPTIONAL = ("distributed", "formats", "insight", "bench", "service")  # import the main path, and never each other
 SHELL = ("api", "cli")  # import all before them, optional rooms only inside functions (a command's file: also at its top)
 ROOMS = (*MAIN_PATH, *OPTIONAL, *SHELL)
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -26,7 +26,7 @@ LIGHT = (
     *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.names", "text.sources",
     "text.kinds", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows", "machine.hardware",
     "machine.startup", "machine.estimate", "runs.record", "runs.find", "runs.metrics", "runs.chart", "distributed.cluster",
-    "formats.exporting", "insight.plots", "insight.tensorboard", "api.launch", "api.progress", "cli.main",
+    "formats.exporting", "insight.plots", "insight.tensorboard", "service.address", "api.launch", "api.progress", "cli.main",
 )  # fmt: skip
 ONE_SYSTEM_ONLY = {
     "fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "curses", "readline", "posix",
@@ -179,7 +179,12 @@ def test_without_an_optional_room_the_other_commands_are_there(room, tmp_path):
     environment = without([room], tmp_path)
     listed = "import charrnn_tf.cli.main as m; print(m.__file__); print(*m.cli.commands)"
     file, commands = run(listed, env=environment, cwd=tmp_path).splitlines()
-    gone = {"formats": {"export", "import"}, "insight": {"report", "plot"}, "bench": {"benchmark"}}.get(room, set())
+    gone = {
+        "formats": {"export", "import"},
+        "insight": {"report", "plot"},
+        "bench": {"benchmark"},
+        "service": {"serve"},
+    }.get(room, set())
     every = set(cli.commands)
     assert Path(file).is_relative_to(tmp_path)
     assert set(commands.split()) == every - gone

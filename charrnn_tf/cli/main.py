@@ -9,7 +9,7 @@ from .. import __version__
 from . import streams
 from .options import Commands
 
-MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench")  # each adds its COMMANDS
+MODULES = ("train", "inference", "runs", "formats", "insight", "texts", "bench", "service")  # each adds its COMMANDS
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

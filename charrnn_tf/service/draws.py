@@ -15,7 +15,7 @@ INCREMENTS = 0x9E3779B9, 0xBB67AE85  # of the key, each round
 SCRAMBLE = 0x3EC8F720, 0x02461E29  # key with which TensorFlow turns a seed into a key and a counter
 LOW = 0xFFFFFFFF
 
-Words = tuple[npt.NDArray[np.uint64], ...]  # 32-bit words
+Words = tuple[Any, ...]  # arrays of 32-bit words, as uint64
 
 
 def uniforms(seeds: npt.ArrayLike, positions: npt.ArrayLike, numbers: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -146,7 +146,7 @@ class Engine:
         text.begun = time.monotonic()
         self._last[row], self._fresh[row] = text.ids[0], True
         self._seeds[row], self._numbers[row] = text.seed, text.number
-        for values, value in zip(self._cuts, text.cuts, strict=True):
+        for values, value in zip(self._cuts, Cuts.of(**text.cuts), strict=True):
             values[row] = value
 
     def _advance(self, texts: dict[int, Text]) -> list[Piece]:
@@ -171,9 +171,7 @@ class Engine:
         self._state = self.sampler.initial_state()
 
     def _compute(self, scored: bool, following: Ids, uniform: Any) -> tuple[Ids, list[Any]]:
-        ids, self._state, *scores = self._loops[scored](
-            self._last, self._fresh, self._state, following, uniform, self._cuts
-        )
+        ids, self._state, *scores = self._loops[scored](self._last, self._fresh, self._state, following, uniform, self._cuts)
         ids = ids.numpy()
         self._last, self._fresh = ids[-1].copy(), np.zeros(self.rows, bool)
         return ids, [part.numpy() for part in scores]

@@ -1,12 +1,11 @@
 """A text that is being written: what its row does next, and the pieces that its reader gets."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..inference.sampling import Cuts
 from ..inference.stopping import Stopping
 from ..text.vocabulary import Vocabulary
 
@@ -44,7 +43,7 @@ class Text:
     """A text to write, and how far it is.
 
     prime: as the model reads it. ids: of the prime, at least one. length: characters to write. number: of the sample, from
-    0. echo: the prime's characters count as written, with their scores. scored: pieces have tokens.
+    0. cuts: arguments of `Cuts.of`. scored: pieces have tokens, with `echo` those of the prime too.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Text:
         seed: int,
         *,
         number: int = 0,
-        cuts: Cuts,
+        cuts: Mapping[str, Any],
         stops: Sequence[str] = (),
         echo: bool = False,
         scored: bool = False,
