@@ -101,7 +101,8 @@ class Run:
     ) -> Sample:
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
 
-        cuts: `top_n`, `top_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a new one.
+        cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a
+        new one.
         """
         seed = secrets.randbelow(2**31) if seed is None else seed
         return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)

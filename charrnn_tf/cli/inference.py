@@ -58,6 +58,10 @@ from .streams import check_input, check_output, print_result
     "Sampling", "--top-p", type=float, default=1.0,
     help="Draw from the likeliest characters that together reach this probability; 1: no cut.",
 )  # fmt: skip
+@option(
+    "Sampling", "--min-p", type=float, default=0.0,
+    help="Draw only from characters with at least this many times the likeliest's probability; 0: no cut.",
+)  # fmt: skip
 @seed_option(None, "Sampling")
 @option("Sampling", "--stop", type=Escaped(), shown="never", help=r"End a text before this string; escapes as in --prime.")
 @option("Output", "--num-samples", type=WholeNumber(1), default=1, help="Number of texts.")
@@ -88,7 +92,7 @@ def sample(
         raise click.UsageError("--prime, --prime-file and --interactive exclude each other; pass only one of them")
     if stop == "":
         raise click.UsageError("--stop needs a text that is not empty")
-    check_cuts(**{name: draw[name] for name in ("top_n", "top_p", "temperature")})
+    check_cuts(**{name: draw[name] for name in ("top_n", "top_p", "temperature", "min_p")})
     if interactive:
         check_input()
     path, record = find_record(checkpoint, checkpoint_dir)

@@ -30,33 +30,36 @@ SMALLEST, LARGEST = 1e-37, 1e38  # range of positive numbers in full float32 pre
 class Cuts(NamedTuple):
     """Cuts of the distribution that characters are drawn from, each a scalar tensor.
 
-    First, temperature divides the logits (0: always the likeliest). Then only the top_n likeliest stay (0: all). Then only
-    the smallest set of likeliest characters that reaches probability top_p stays (Holtzman et al. 2020). Ties go to the
-    lower id.
+    First, temperature divides the logits (0: always the likeliest). Then only characters with at least min_p times the
+    likeliest's probability stay (0: all; Nguyen et al. 2024), then only the top_n likeliest (0: all), then only the smallest
+    set of likeliest characters that reaches probability top_p (Holtzman et al. 2020). Ties go to the lower id.
     """
 
     top_n: Tensor  # int32
     top_p: Tensor  # float32
     temperature: Tensor  # float32
+    min_p: Tensor = 0.0  # float32
 
     @classmethod
-    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Self:
+    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0, min_p: float = 0.0) -> Self:
         """Convert numbers to tensors. Raises ConfigError for values out of range."""
-        check_cuts(top_n, top_p, temperature)
+        check_cuts(top_n, top_p, temperature, min_p)
         heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
-        real = tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
+        real = (tf.constant(number, tf.float32) for number in (max(top_p, SMALLEST), heat, min_p))
         return cls(tf.constant(min(top_n, 2**31 - 1), tf.int32), *real)
 
 
 def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
     """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
-    top_n, top_p, temperature = cuts
+    top_n, top_p, temperature, min_p = cuts
     vocab_size = logits.shape[-1]
     cut = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
     values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
-    probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
+    scaled = (values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0)
+    likely = scaled >= tf.math.log(min_p)  # the first ones, since values fall
+    probabilities = tf.nn.softmax(tf.where(likely, scaled, -np.inf))
     cumulative = tf.cumsum(probabilities, axis=1)
-    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # the likeliest is always kept, since 0 < top_p
+    kept = likely & ((cumulative - probabilities < top_p) | (top_p >= 1))  # the likeliest is always kept, since 0 < top_p
     last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
@@ -150,7 +153,7 @@ class Sampler:
         self._generate = tf.function(
             lambda *arguments: generate(self.model, *arguments),
             autograph=False,
-            input_signature=[ids, states, whole, whole, Cuts(whole, real, real), tf.TensorSpec([], tf.int64)],
+            input_signature=[ids, states, whole, whole, Cuts(whole, real, real, real), tf.TensorSpec([], tf.int64)],
         )
         self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
 
@@ -175,6 +178,7 @@ class Sampler:
         top_n: int = 0,
         top_p: float = 1.0,
         temperature: float = 1.0,
+        min_p: float = 0.0,
         generator: np.random.Generator | None = None,
     ) -> tuple[str, list[State]]:
         """Draw the next character, as `predict` in the notebooks; returns it and the state after.
@@ -185,7 +189,7 @@ class Sampler:
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
         logits = tf.math.log(probabilities[None])
-        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature))
+        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature, min_p))
         return self.vocabulary.decode(chosen.numpy(), "surrogateescape"), after
 
     def probabilities(
@@ -207,6 +211,7 @@ class Sampler:
         top_n: int = 5,
         top_p: float = 1.0,
         temperature: float = 1.0,
+        min_p: float = 0.0,
         seed: int = 0,
         unknown: str = "error",
         normalize: str | None = None,
@@ -220,7 +225,7 @@ class Sampler:
         unknown is "skip". normalize: canonical form that the prime is brought into; None is that of the run's text. A byte
         model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
-        cuts = Cuts.of(top_n, top_p, temperature)
+        cuts = Cuts.of(top_n, top_p, temperature, min_p)
         if not 1 <= length < 2**31:
             raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
         if chunk < 1:
