@@ -2,9 +2,10 @@
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -19,7 +20,10 @@ from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig, check_cuts
-from ..text.vocabulary import ByteVocabulary, Vocabulary, normalized
+from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
+
+if TYPE_CHECKING:
+    from .many import Completion, Writer
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -94,19 +98,40 @@ def generate(
     and the last row of ids of this one. Row k's character at position p is drawn with the k-th random number of (seed, p),
     whatever the chunks and the number of rows.
     """
+
+    def draw(t: Tensor, logits: Tensor) -> Tensor:
+        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
+        return choose(logits, tf.random.stateless_uniform(tf.shape(logits)[:1], place, alg="philox"), cuts)
+
+    written, state, _ = write(model, ids, state, length, draw)
+    return written, state
+
+
+def write(
+    model: keras.Model,
+    ids: Tensor,
+    state: Sequence[State],
+    length: Tensor,
+    following: Callable[[Tensor, Tensor], Tensor],
+    keep_logits: bool = False,
+) -> tuple[Tensor, list[State], Tensor]:
+    """Read ids [B] and `length - 1` characters after them -> characters after each [length, B], states, logits.
+
+    following: step t and logits [B, V] -> the next characters [B]. Logits [length, B, V] are returned with `keep_logits`.
+    """
     table = input_table(model)
     logits_layer = model.get_layer("logits")
 
-    def body(t: Tensor, ids: Tensor, state: Any, out: Any) -> Any:
+    def body(t: Tensor, ids: Tensor, state: Any, out: Any, kept: Any) -> Any:
         outputs, state = advance(model, table, ids, state)
-        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
-        uniform = tf.random.stateless_uniform(tf.shape(ids), place, alg="philox")
-        ids = choose(logits_layer(outputs), uniform, cuts)
-        return t + 1, ids, state, out.write(t, ids)
+        logits = logits_layer(outputs)
+        ids = following(t, logits)
+        return t + 1, ids, state, out.write(t, ids), kept.write(t, logits) if keep_logits else kept
 
     out = tf.TensorArray(tf.int32, length, element_shape=ids.shape)
-    _, _, state, out = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out))
-    return out.stack(), list(state)
+    kept = tf.TensorArray(tf.float32, length) if keep_logits else ()
+    _, _, state, out, kept = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out, kept))
+    return out.stack(), list(state), kept.stack() if keep_logits else None
 
 
 class Sample(str):
@@ -226,16 +251,16 @@ class Sampler:
         model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
         cuts = Cuts.of(top_n, top_p, temperature, min_p)
-        if not 1 <= length < 2**31:
-            raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
+        check_length(length, seed)
         if chunk < 1:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
-        if not -(2**63) <= seed < 2**63:
-            raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
-        prime = self.as_read(prime, unknown, normalize)
-        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
-        begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        begin = self.first_ids(self.as_read(prime, unknown, normalize), unknown)
         return self._chunks(begin, length, chunk, cuts, seed, errors)
+
+    def first_ids(self, prime: str, unknown: str = "error") -> Ids:
+        """The ids that a text with this prime, from `as_read`, begins with; at least one."""
+        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
+        return ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
 
     def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
         """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
@@ -263,6 +288,25 @@ class Sampler:
         text.sampler = self
         return text
 
+    def sample_many(
+        self, primes: Iterable[str], num_samples: int = 1, length: int = 1000, *, stop: str | None = None, **settings: Any
+    ) -> Iterator["Completion"]:
+        """Yield `num_samples` texts after each prime, in order; settings as for `chunks`.
+
+        As many are generated at once as fit in memory, whatever the sampler's batch size. Text k of a prime is the k-th
+        that `chunks` generates with the same seed. stop: a text ends before this would appear in it.
+        """
+        from .many import sample_many  # imports this module
+
+        return sample_many(self, primes, num_samples, length, stop=stop, **settings)
+
+    @cached_property
+    def writer(self) -> "Writer":
+        """Generates any number of texts at once, with the scores of their characters."""
+        from .many import Writer
+
+        return Writer(self.model, self.config)
+
     def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
         """The known characters of a text, and the surprise of each in bits, read from a zero state; 0 for the first."""
         ids = self.vocabulary.encode(text, "skip")
@@ -275,6 +319,14 @@ class Sampler:
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = advance(self.model, input_table(self.model), ids, state)
         return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
+
+
+def check_length(length: int, seed: int) -> None:
+    """Raise ConfigError for a text's length or seed that is out of range."""
+    if not 1 <= length < 2**31:
+        raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
+    if not -(2**63) <= seed < 2**63:
+        raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
 
 
 def start_id(vocabulary: Vocabulary) -> int:
