@@ -51,7 +51,7 @@ def score_lines(
     file, is dropped.
 
     with_newline: also score a newline at the end of each line. unknown, normalize: as in `evaluate`. Raises TextError for
-    characters that the model never saw, with the number of the line, when that line is reached.
+    characters that the model never saw, with the number of the line.
     """
     if isinstance(lines, str):
         raise ConfigError("`lines` must be a list of lines or a file, got one text; pass text.splitlines()")
@@ -81,11 +81,12 @@ class LineScorer:
         """Yield the scores of `score_lines`; afterwards, a warning says if much was skipped. title: in messages."""
         end, form = "\n" if with_newline else "", normalize or self._normalize
         skipped: Counter[str] = Counter()
-        read = 0
+        read = characters = 0
         for block in _blocks(normalized(line.removesuffix("\n"), form) for line in lines):
             encoded = []
             for line in block:
                 read += 1
+                characters += len(line + end)
                 try:
                     encoded.append(self._vocabulary.encode(line + end, unknown))
                 except TextError as error:
@@ -95,7 +96,6 @@ class LineScorer:
             for line, ids, nats in zip(block, encoded, self._nats(encoded), strict=True):
                 score = Evaluation(float(nats) / max(len(ids), 1), len(ids))
                 yield LineScore(float(nats), len(ids), score.perplexity, line)
-            characters = self.left_out.characters + sum(len(line + end) for line in block)
             self.left_out = LeftOut(skipped.total(), characters, tuple(skipped.most_common(NAMED)))
         self.left_out.warn(title)
 
