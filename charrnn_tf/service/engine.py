@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..inference.sampling import Cuts, Sampler, choose, start_id, write
+from ..inference.sampling import Cuts, Sampler, choose, write
 from ..network.products import Tensor
 from .draws import uniforms
 from .texts import CHUNK, Ids, Piece, Scores, Text
@@ -65,8 +65,7 @@ class Engine:
     def read(self, prime: str, unknown: str = "error") -> tuple[str, Ids]:
         """A prime as the model reads it, and its ids. Raises TextError for characters that the model never saw."""
         prime = self.sampler.as_read(prime, unknown)
-        ids = self.sampler.vocabulary.encode(prime, unknown).astype(np.int32)
-        return prime, ids if len(ids) else np.array([start_id(self.sampler.vocabulary)], np.int32)
+        return prime, self.sampler.first_ids(prime, unknown)
 
     def submit(self, texts: Sequence[Text]) -> None:
         """Take texts: all of them, or none. Raises FullError or ClosingError."""

@@ -16,7 +16,7 @@ from .texts import Piece, Token
 MOST_STOPS = 4
 MOST_LOGPROBS = 5
 LONGEST_PRIME = 10_000  # characters; reading more would hold a row for a minute
-CUTS = ("top_n", "top_p", "temperature")
+CUTS = ("top_n", "top_p", "temperature", "min_p")
 NEUTRAL = {  # arguments of OpenAI's that do nothing here, with the values that ask for nothing
     "suffix": ("",), "logit_bias": ({},), "frequency_penalty": (0,), "presence_penalty": (0,),
 }  # fmt: skip
@@ -57,6 +57,7 @@ class Completion:
     temperature: float = 1.0
     top_n: int = 5
     top_p: float = 1.0
+    min_p: float = 0.0
     n: int = 1
     stop: tuple[str, ...] = ()
     seed: int = field(default_factory=lambda: secrets.randbelow(2**31))

@@ -15,7 +15,7 @@ from charrnn_tf.service.engine import ClosingError, Engine, FullError
 from charrnn_tf.service.texts import CHUNK, Text
 from charrnn_tf.text.vocabulary import ByteVocabulary
 
-SETTINGS = {"top_n": 5, "top_p": 1.0, "temperature": 1.0}
+SETTINGS = {"top_n": 5, "top_p": 1.0, "temperature": 1.0, "min_p": 0.0}
 
 
 class Running:
@@ -82,10 +82,11 @@ def running(checkpoint):
 @pytest.fixture
 def held(running):
     """The engine, a chunk at a time."""
-    running.held = True
+    running.step, running.held = threading.Semaphore(0), True
     yield running
     running.held = False
     running.step.release()
+    assert eventually(lambda: running.engine.active == running.engine.waiting == 0)
 
 
 def test_every_text_is_that_of_sample_whatever_else_is_written(running, alone):
@@ -95,7 +96,7 @@ def test_every_text_is_that_of_sample_whatever_else_is_written(running, alone):
             "prime": TEXT[n : n + draw.integers(0, 40)], "length": int(draw.integers(1, 90)),
             "seed": int(draw.integers(2**62)),
             "top_n": int(draw.choice([0, 1, 5, 99])), "top_p": float(draw.choice([0.5, 1.0])),
-            "temperature": float(draw.choice([0.0, 0.5, 1.0, 2.0])),
+            "temperature": float(draw.choice([0.0, 0.5, 1.0, 2.0])), "min_p": float(draw.choice([0.0, 0.2])),
         }
         for n in range(20)
     ]  # fmt: skip

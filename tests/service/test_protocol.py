@@ -26,7 +26,7 @@ def test_defaults_are_those_of_sample():
     request = read()
     assert request == Completion(seed=request.seed)
     assert (request.prompt, request.max_tokens) == (("",), 200)
-    assert request.cuts == {"temperature": 1.0, "top_n": 5, "top_p": 1.0}
+    assert request.cuts == {"temperature": 1.0, "top_n": 5, "top_p": 1.0, "min_p": 0.0}
     assert read().seed != request.seed
 
 
@@ -51,6 +51,7 @@ def test_arguments_that_ask_for_nothing_are_accepted():
         *(({"max_tokens": value}, "max_tokens") for value in ("5", 5.0, -1, 1001, True, [], 10**400)),
         *(({"temperature": value}, "temperature") for value in ("1", -1, True, [], 10**400)),
         *(({"top_p": value}, "top_p") for value in (0, 1.1, "1")),
+        *(({"min_p": value}, "min_p") for value in (-0.1, 1.1, "0")),
         *(({"top_n": value}, "top_n") for value in (-1, 1.5, "1")),
         *(({"n": value}, "n") for value in (0, 11, 1.0, "1")),
         *(({"seed": value}, "seed") for value in (2**63, -(2**63) - 1, 1.0, "1")),
