@@ -26,9 +26,9 @@ LOOPBACK = "127.0.0.1"
 def serve(
     checkpoint: str, checkpoint_dir: str, host: str, port: int, api_key_file: str | None, rows: int, **limits: Any
 ) -> None:
-    """Answer requests for texts over HTTP, in the form of OpenAI's completions.
+    """Serve a model over HTTP, as OpenAI's completions.
 
-    Ends at Ctrl-C or SIGTERM, after the requests that it has.
+    Ctrl-C or SIGTERM ends it once the requests that it has are answered.
 
     \b
     Example:

@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 from ..errors import ConfigError, reason
+from ..files import open_file
 
 
 def is_loopback(host: str) -> bool:
@@ -18,13 +19,16 @@ def is_loopback(host: str) -> bool:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that does not listen yet. Raises ConfigError where the address can't be had."""
+    sock = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, socket.SOCK_STREAM)
         if os.name == "posix":  # elsewhere it would let two servers have one port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-    except (OSError, UnicodeError, OverflowError, ValueError) as error:
+    except (OSError, ValueError) as error:
+        if sock:
+            sock.close()
         raise ConfigError(f"can't listen on `host` {host!r}, `port` {port}: {reason(error)}") from error
     return sock
 
@@ -38,7 +42,8 @@ def url(sock: socket.socket) -> str:
 def read_keys(path: str | Path) -> tuple[bytes, ...]:
     """The keys in a file, one a line. Raises ConfigError for a file that can't be read or has none."""
     try:
-        keys = Path(path).read_bytes().split()
+        with open_file(path) as file:
+            keys = file.read().split()
     except OSError as error:
         raise ConfigError(f"can't read {str(path)!r}: {reason(error)}") from error
     if not keys or not all(key.isascii() and key.decode("ascii").isprintable() for key in keys):

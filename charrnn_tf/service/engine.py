@@ -12,10 +12,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from ..inference.sampling import Cuts, Sampler, choose, write
+from ..machine.hardware import available_cores, gpus
+from ..network.model import shard
 from ..network.products import Tensor
 from .draws import uniforms
 from .texts import CHUNK, Ids, Piece, Scores, Text
@@ -51,14 +54,14 @@ class Engine:
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="charrnn-engine", daemon=True)
         self._cuts = Cuts(*(np.full(self.rows, cut.numpy()) for cut in Cuts.of()))
-        self._seeds, self._numbers = np.zeros((2, self.rows), np.int64)
+        self._seeds, self._numbers = np.zeros((2, self.rows, 1), np.int64)
         self._clear()
         self._loops = {scored: self._compile(scored) for scored in (False, True)}
 
     def start(self) -> None:
         """Compile the loop, and begin."""
         for scored in self._loops:
-            self._compute(scored, np.zeros((CHUNK, self.rows), np.int32), np.zeros((CHUNK, self.rows), np.float32))
+            self._compute(scored, np.zeros((self.rows, CHUNK), np.int32), np.zeros((self.rows, CHUNK), np.float32))
         self._clear()
         self._thread.start()
 
@@ -150,16 +153,16 @@ class Engine:
 
     def _advance(self, texts: dict[int, Text]) -> list[Piece]:
         """Compute a chunk: texts by row -> a piece of each."""
-        following = np.zeros((CHUNK, self.rows), np.int32)  # free rows read the vocabulary's first character
-        begin = np.zeros(self.rows, np.int64)
+        following = np.zeros((self.rows, CHUNK), np.int32)  # free rows read the vocabulary's first character
+        begin = np.zeros((self.rows, 1), np.int64)
         for row, text in texts.items():
-            following[:, row], begin[row] = text.following(), text.position
-        positions = np.maximum(begin + np.arange(CHUNK)[:, None], 0)
+            following[row], begin[row] = text.following(), text.position
+        positions = np.maximum(begin + np.arange(CHUNK), 0)
         scored = any(text.scored for text in texts.values())
         ids, scores = self._compute(scored, following, uniforms(self._seeds, positions, self._numbers))
         pieces = []
         for row, text in texts.items():
-            pieces.append(text.take(ids[:, row], Scores(*(part[:, row] for part in scores)) if scored else None))
+            pieces.append(text.take(ids[row], Scores(*(part[row] for part in scores)) if scored else None))
             self.written += len(pieces[-1].written)
         return pieces
 
@@ -172,36 +175,46 @@ class Engine:
     def _compute(self, scored: bool, following: Ids, uniform: Any) -> tuple[Ids, list[Any]]:
         ids, self._state, *scores = self._loops[scored](self._last, self._fresh, self._state, following, uniform, self._cuts)
         ids = ids.numpy()
-        self._last, self._fresh = ids[-1].copy(), np.zeros(self.rows, bool)
+        self._last, self._fresh = ids[:, -1].copy(), np.zeros(self.rows, bool)
         return ids, [part.numpy() for part in scores]
 
     def _compile(self, scored: bool) -> Any:
-        """Last characters [B], which rows begin anew [B], states, characters to read [CHUNK, B], uniform numbers [CHUNK, B]
-        and cuts [B] -> characters that follow [CHUNK, B], states, and with `scored` the parts of `Scores`."""
-        model, rows = self.sampler.model, self.rows
+        """The loop over a chunk, its rows split over the cores.
 
-        def loop(last: Tensor, fresh: Tensor, state: Any, following: Tensor, uniform: Tensor, cuts: Cuts) -> Any:
-            def decide(t: Tensor, logits: Tensor) -> Tensor:
-                return tf.where(following[t] >= 0, following[t], choose(logits, uniform[t], cuts))
+        Last characters [B], which rows begin anew [B], states, characters to read [B, CHUNK], uniform numbers [B, CHUNK] and
+        cuts [B] -> characters that follow [B, CHUNK], states, and with `scored` the parts of `Scores` for each row.
+        """
+        shards = 1 if gpus() else min(available_cores(), self.rows)
 
-            state = tf.nest.map_structure(lambda part: tf.where(fresh[:, None], 0.0, part), state)
-            ids, state, logits = write(model, last, state, tf.constant(CHUNK), decide, keep_logits=scored)
-            if not scored:
-                return ids, state
-            logprobs = tf.nn.log_softmax(logits)
-            values, likeliest = tf.math.top_k(logprobs, min(LIKELIEST, logprobs.shape[-1]))
-            return ids, state, tf.gather(logprobs, ids, batch_dims=2), likeliest, values
+        def loop(*inputs: Any) -> Any:
+            parts = [
+                _advance_rows(
+                    self.sampler.model, scored, *tf.nest.map_structure(lambda whole, n=n: shard(whole, n, shards), inputs)
+                )
+                for n in range(shards)
+            ]
+            return tf.nest.map_structure(lambda *each: tf.concat(each, 0), *parts)
 
-        chunk = [CHUNK, rows]
-        return tf.function(
-            loop,
-            autograph=False,
-            input_signature=[
-                tf.TensorSpec([rows], tf.int32),
-                tf.TensorSpec([rows], tf.bool),
-                tf.nest.map_structure(tf.TensorSpec.from_tensor, self._state),
-                tf.TensorSpec(chunk, tf.int32),
-                tf.TensorSpec(chunk, tf.float32),
-                Cuts(*(tf.TensorSpec([rows], values.dtype) for values in self._cuts)),
-            ],
-        )
+        states = tf.nest.map_structure(tf.TensorSpec.from_tensor, self._state)
+        row, chunk = [self.rows], [self.rows, CHUNK]
+        cuts = Cuts(*(tf.TensorSpec(row, values.dtype) for values in self._cuts))
+        signature = [tf.TensorSpec(row, tf.int32), tf.TensorSpec(row, tf.bool), states, tf.TensorSpec(chunk, tf.int32)]
+        return tf.function(loop, autograph=False, input_signature=[*signature, tf.TensorSpec(chunk), cuts])
+
+
+def _advance_rows(
+    model: keras.Model, scored: bool, last: Tensor, fresh: Tensor, state: Any, following: Tensor, uniform: Tensor, cuts: Cuts
+) -> Any:
+    """The loop of `Engine._compile` over some rows."""
+    following, uniform = tf.transpose(following), tf.transpose(uniform)
+
+    def decide(t: Tensor, logits: Tensor) -> Tensor:
+        return tf.where(following[t] >= 0, following[t], choose(logits, uniform[t], cuts))
+
+    state = tf.nest.map_structure(lambda part: tf.where(fresh[:, None], 0.0, part), state)
+    ids, state, logits = write(model, last, state, tf.constant(CHUNK), decide, keep_logits=scored)
+    if not scored:
+        return tf.transpose(ids), state
+    logprobs = tf.nn.log_softmax(tf.transpose(logits, (1, 0, 2)))
+    values, likeliest = tf.math.top_k(logprobs, min(LIKELIEST, logprobs.shape[-1]))
+    return tf.transpose(ids), state, tf.gather(logprobs, tf.transpose(ids), batch_dims=2), likeliest, values

@@ -36,7 +36,8 @@ ABOUT_WITHOUT = ("--sample-", "--valid", "--patience", "--max-steps", "--epochs"
 ENDS_SOON = ("--learning-rate", "1e-30", "--patience", "1", "--validate-every", "9")  # at the second validation
 NOT_COMPUTED = ("Run", "Text", "Samples and display")  # groups of options of `train` that do not change its steps
 UNREACHABLE = "http://127.0.0.1:9/anna.txt"
-# Quick commands that work (except `corpus fetch`, which fails at once). The tried option is appended: the last one counts.
+# Quick commands that work (except `corpus fetch` and `serve`, which fail at once). The tried option is appended: the last
+# one counts.
 BASE = {
     "train": ["train", "text.txt", *TINY, *WITHOUT],
     "sample": ["sample", "--checkpoint-dir", "run", "--length", "3", "--seed", "1"],
@@ -47,6 +48,7 @@ BASE = {
     "plot": ["plot", "run", "--output", "loss.png"],
     "checkpoints": ["checkpoints", "--checkpoint-dir", "run"],
     "corpus list": ["corpus", "list"],
+    "serve": ["serve", "--checkpoint-dir", "run", "--host", UNREACHABLE],
     "corpus fetch": ["corpus", "fetch", "anna", "--url", UNREACHABLE],
 }
 SLOW = {"benchmark"}  # takes minutes

@@ -68,8 +68,8 @@ SHORTER = {
     "sample": ("--length", 20, "--unknown", "skip"),
     "report": ("--limit-chars", 20),
 }
-NOT_RUN = (  # need minutes, several machines, or a file of TensorFlow 1
-    "benchmark", "multiworker", "notebook/i3960_l512.ckpt",
+NOT_RUN = (  # need minutes, several machines, or a file of TensorFlow 1, or do not end
+    "benchmark", "serve", "multiworker", "notebook/i3960_l512.ckpt",
 )  # fmt: skip
 TEXTS = ("anna", "data/anna", "other", "chapter", "notes", "mine", "opening", "books/a", "songs/b")
 RUNS = ("mine", "anna", "old", "window-25", "window-100")

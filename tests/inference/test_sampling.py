@@ -67,6 +67,17 @@ def test_each_row_has_its_own_logits_and_number():
     assert list(choose(logits, tf.constant([0.5, 0.5, 0.99]), Cuts.of()).numpy()) == [0, 2, 2]
 
 
+def test_each_row_may_have_its_own_cuts():
+    logits = np.log([0.5, 0.3, 0.14, 0.06])
+    settings = [{"top_n": 2}, {"temperature": 0.0}, {"top_p": 0.6}, {"temperature": 3.0}, {"min_p": 0.2}, {"top_n": 9}]
+    rows = [Cuts.of(**each) for each in settings for _ in EVENLY]
+    cuts = Cuts(*(tf.stack(values) for values in zip(*rows, strict=True)))
+    several = tf.constant(np.tile(logits.astype(np.float32), (len(rows), 1)))
+    chosen = choose(several, tf.constant(np.tile(EVENLY, len(settings)), tf.float32), cuts).numpy()
+    alone = [draw(logits, **each) for each in settings]
+    assert chosen.reshape(len(settings), -1).tolist() == np.array(alone).tolist()
+
+
 @pytest.mark.parametrize(("top_n", "top_p"), [(0, 1.0), (3, 1.0), (0, 0.9), (2, 0.5)])
 def test_temperature_zero_draws_the_likeliest(top_n, top_p):
     assert set(draw([1.0, 4.0, 3.9, 4.0], top_n=top_n, top_p=top_p, temperature=0)) == {1}

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -203,6 +204,15 @@ def test_curl_gets_the_text_of_sample(running, sampler):
     assert (end, rest) == ("data: [DONE]", "")
     pieces = [json.loads(event.removeprefix("data: "))["choices"][0]["text"] for event in events]
     assert "The " + "".join(pieces) == sampler.sample("The ", 40, seed=7)
+
+
+def test_the_example_of_the_documentation_works(running, capsys):
+    page = Path(__file__).parents[2] / "docs" / "service.md"
+    (block,) = re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert "http://127.0.0.1:8000" in block
+    exec(compile(block.replace("http://127.0.0.1:8000", running.url), str(page), "exec"), names := {})
+    names["client"].close()
+    assert len(capsys.readouterr().out) == 401
 
 
 def test_many_clients_at_once_get_their_own_texts(running, sampler):
