@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 
 from ..errors import CheckpointError, reason, warn
-from ..files import sha256
+from ..files import literal_prefix, sha256
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
 from .record import CONFIG, INDEX, LISTS, SUMS, VARIABLES, Record, read_record, source_list, to_json
@@ -145,7 +145,8 @@ def _read(path: str | Path, groups: Mapping[str, Mapping[str, Any]], whole: bool
     """
     expected = {f"{group}/{_escaped(name)}{VALUE}": each for group, named in groups.items() for name, each in named.items()}
     try:
-        file = tf.train.load_checkpoint(str(Path(path) / VARIABLES))
+        with literal_prefix(Path(path) / VARIABLES) as prefix:
+            file = tf.train.load_checkpoint(prefix)
         stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
         if unlike := sorted(stored ^ expected.keys()):
             raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
