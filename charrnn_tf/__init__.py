@@ -5,6 +5,7 @@ The names below are loaded when first used: importing the package does not impor
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,16 @@ _HOME = {
     "evaluate": "inference.evaluation",
     "export_saved_model": "formats.savedmodel",
 }
+_WITH_TENSORFLOW = ("build_model", "Trainer", "Sampler", "evaluate", "export_saved_model")
 __all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: import the module of a public name when it is first used."""
+    """PEP 562: import the module of a public name when it is first used; TensorFlow quietly, as the command does."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _WITH_TENSORFLOW and "tensorflow" not in sys.modules:
+        import_module(".machine.startup", __name__).start(workers=True)  # devices later: a cluster may come first
     value = getattr(import_module(f".{_HOME[name]}", __name__), name)
     globals()[name] = value
     return value
