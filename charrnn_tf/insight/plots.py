@@ -154,7 +154,7 @@ def _empty_figure(look: str) -> tuple[Figure, Axes]:
 
         def _repr_png_(self) -> bytes:
             file = io.BytesIO()
-            self.savefig(file, format="png")
+            self.savefig(file, format="png", dpi=100)
             return file.getvalue()
 
     ink, grid = LOOKS[look]
