@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
@@ -62,6 +63,7 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(tracked, str(partial), signatures=signatures, options=options)
+        _forget_custom_gradients(partial / "saved_model.pb")
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)
     except (OSError, tf.errors.OpError) as error:
@@ -71,6 +73,16 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
     if not tensorflow_reads(output.absolute()):
         warn(f"TensorFlow can load {str(output)!r} by this relative path only: the folder's {UNREADABLE}.")
     return output
+
+
+def _forget_custom_gradients(path: Path) -> None:
+    """Remove the names of gradients that were not saved: TensorFlow warns of each when it loads the model."""
+    saved = SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.attr.pop("_gradient_op_type", None)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 class _Functions:

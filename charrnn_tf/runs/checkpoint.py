@@ -147,14 +147,14 @@ def _read(path: str | Path, groups: Mapping[str, Mapping[str, Any]], whole: bool
     try:
         with literal_prefix(Path(path) / VARIABLES) as prefix:
             file = tf.train.load_checkpoint(prefix)
-        stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
-        if unlike := sorted(stored ^ expected.keys()):
-            raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
-        for key, variable in expected.items():
-            value = file.get_tensor(key)
-            variable.assign(value)
-            if variable.numpy().tobytes() != value.tobytes():
-                raise ValueError(f"{key.removesuffix(VALUE)} has another value after it was read")
+            stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
+            if unlike := sorted(stored ^ expected.keys()):
+                raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
+            for key, variable in expected.items():
+                value = file.get_tensor(key)
+                variable.assign(value)
+                if variable.numpy().tobytes() != value.tobytes():
+                    raise ValueError(f"{key.removesuffix(VALUE)} has another value after it was read")
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         first_line = str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error
