@@ -1,6 +1,7 @@
 """What `Trainer.run` returns: trains while it is iterated over, and saves where it is interrupted or left."""
 
 import atexit
+import os
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ class Rows(Iterator[Row]):
     """
 
     def __init__(self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None]) -> None:
-        self._rows, self._folder, self._clock, self._stop = rows, folder.resolve(), clock, stop
+        self._rows, self._folder, self._clock, self._stop = rows, Path(os.path.realpath(folder)), clock, stop
         self._begun = self._ended = False
         self._training = threading.Lock()  # held while the next row is waited for
         self._interrupted = False
@@ -107,7 +108,7 @@ def _handler(reference: "weakref.ref[Rows]") -> Callable[[int, Any], None]:
 
 def release(folder: str | Path) -> None:
     """Save and end a run that this process has begun in a folder and left between two rows."""
-    rows = _running.get(Path(folder).resolve())
+    rows = _running.get(Path(os.path.realpath(folder)))
     if rows:
         rows.close()
 
