@@ -245,7 +245,8 @@ class _Reader:
         if not size:
             raise TextError(f"{self.text.title} has no character of the vocabulary")
         counts[vocabulary.code_points[known]] = 0
-        most = tuple((chr(n), int(counts[n])) for n in np.argsort(-counts, kind="stable")[:NAMED] if counts[n])
+        unknown = np.flatnonzero(counts)
+        most = tuple((chr(n), int(counts[n])) for n in unknown[np.argsort(-counts[unknown], kind="stable")][:NAMED])
         left_out = LeftOut(record.characters - size, record.characters, most) if most else None
         record = dataclasses.replace(record, left_out=record.characters - size)
         if record.characters < MAPPED_FROM:

@@ -275,10 +275,10 @@ def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: st
         raise TextError(f"{name} is not plain text in {expected}: {why}. {_advice(data, encoding)}, {OR_BYTES}")
     if not encoding.startswith("utf") and kinds.is_utf8(data):
         warn(f"{name} is read as {encoding}, but its bytes are UTF-8.")
-    elif controls := [control for control in kinds.CONTROLS if control >= "\x7f" and control in block][:1]:
+    elif controls := [control for control in kinds.controls(block) if control >= "\x7f"]:
         other = kinds.looks_like(data)
         better = f"; it looks like {other}" if other not in (None, encoding) else ""
-        warn(f"{name}, read as {expected}, has control characters such as {describe_character(controls[0])}{better}.")
+        warn(f"{name}, read as {expected}, has control characters such as {describe_character(min(controls))}{better}.")
 
 
 def _advice(data: bytes, encoding: str, start: int = 0) -> str:
