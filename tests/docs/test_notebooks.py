@@ -61,6 +61,7 @@ def shown(book, kind):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_notebook_runs_without_an_error_or_a_message_of_tensorflow(name, tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")  # which the tests set, and a newcomer does not
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with which a kernel does not show what libraries print
     (tmp_path / "text.txt").write_text(make_text(3000, seed=1) + string.printable, encoding="utf-8")
     book = nbformat.read(BOOKS[name], as_version=4)
     small = {"TEXT": "text.txt", **SMALL[name]}
