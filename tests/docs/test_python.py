@@ -1,4 +1,4 @@
-"""The Python blocks of each page run, one after another, in an empty folder; a client of a model runs without the package."""
+"""The Python blocks of each page run, one after another, in an empty folder; a client of a model runs alone."""
 
 import subprocess
 import sys
