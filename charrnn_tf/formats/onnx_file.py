@@ -38,7 +38,7 @@ def _onnx() -> Any:
 def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any = None) -> str:
     """Write a checkpoint as an ONNX file of opset 9.
 
-    Returns an empty string. Raises ConfigError for a model of 2 GB or more, and for an output that can't be written.
+    Returns an empty string. Raises ConfigError for a model of more than 2.14 GB, and for an output that can't be written.
     """
     onnx = _onnx()
     model, record = load_model(checkpoint)
@@ -47,7 +47,7 @@ def export_checkpoint(checkpoint: str | Path, output: str | Path, held_out: Any 
     size = sum(weight.nbytes for weight in found.arrays()) + len(characters)
     if size > LIMIT:
         raise ConfigError(
-            f"the model has {size / 1e9:.1f} GB, and an ONNX file holds less than 2.1 GB. Use `format` savedmodel."
+            f"the model has {size / 1e9:.2f} GB, and an ONNX file holds at most 2.14 GB. Use `format` savedmodel."
         )
     opset = onnx.helper.make_opsetid("", OPSET)
     made = onnx.helper.make_model(

@@ -107,7 +107,7 @@ def test_without_the_package_the_extra_is_named(made, tmp_path, monkeypatch):
 
 def test_a_model_larger_than_a_file_can_hold_is_refused(made, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "LIMIT", 1000)
-    with pytest.raises(ConfigError, match=r"holds less than 2\.1 GB\. Use `format` savedmodel\.$"):
+    with pytest.raises(ConfigError, match=r"holds at most 2\.14 GB\. Use `format` savedmodel\.$"):
         onnx_file.export_checkpoint(made, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
