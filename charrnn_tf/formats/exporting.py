@@ -9,7 +9,9 @@ from ..text.corpus import check_length, load_corpus
 from ..text.sources import STANDARD_INPUT
 from ..text.vocabulary import Ids
 
-FORMATS = {"savedmodel": "savedmodel", "keras": "keras_file", "torch": "torch_file", "web": "web_page"}  # name -> module
+FORMATS = {  # name -> module
+    "savedmodel": "savedmodel", "keras": "keras_file", "torch": "torch_file", "onnx": "onnx_file", "web": "web_page",
+}  # fmt: skip
 HELD_OUT = 100_000  # upper bound on characters that `held_out_ids` returns
 
 
