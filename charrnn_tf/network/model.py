@@ -1,7 +1,6 @@
 """The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time."""
 
 import gc
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ from .products import Precision, Tensor, dense_losses, linear, summed_product
 LARGE_VOCABULARY = 1024  # from this size on, a table of all characters or one-hot rows of a window would be too large
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
 
-_built = itertools.count(1)
+MODELS, PARAMETERS = 16, 8_000_000  # built since earlier models were collected; with more, they are collected again
+_built: list[int] = []  # parameters of the models since they were collected
 
 
 def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras.Model:
@@ -29,10 +29,14 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
     `seed`. It is float32 whatever Keras's global policy is.
     """
     startup.start()
-    if next(_built) % 4 == 0:  # earlier models are cycles; Python counts their few objects, not the bytes of their weights
+    if (
+        len(_built) >= MODELS or sum(_built) > PARAMETERS
+    ):  # models are cycles, and Python counts their few objects, not the bytes of their weights
         gc.collect()
+        _built.clear()
     with tf.variable_creator_scope(_without_number):
         model = _layers(config, batch_size)
+    _built.append(model.count_params())
     initialize(model, config, seed)
     return model
 
