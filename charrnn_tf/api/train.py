@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -74,7 +75,10 @@ def train(
     )  # fmt: skip
     shown = _in_notebook() or (sys.stderr is not None and sys.stderr.isatty()) if display is None else display
     trainer, received = execute(request, resume, _display(shown), ("SIGINT",), not shown, _resuming)
-    return Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
+    run = Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
+    del trainer
+    gc.collect()  # models are cycles; a process that trains again and again would keep some of them
+    return run
 
 
 def execute(
