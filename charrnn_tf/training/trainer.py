@@ -21,7 +21,7 @@ from ..runs.directory import ReadOnlyDirectory, RunDirectory
 from ..runs.metrics import Row
 from ..runs.record import Record
 from ..settings.merge import complete
-from ..settings.schema import ModelConfig, TrainConfig
+from ..settings.schema import ADD, ModelConfig, TrainConfig
 from ..text.corpus import TextRecord
 from ..text.vocabulary import Ids, Vocabulary
 from ..text.windows import Streams, hold_out
@@ -72,7 +72,7 @@ class Trainer:
         fit.check_arguments(directory, resume, overwrite, init_from, train_config, replicas)
         ids, train_config = fit.checked(ids, vocabulary, model_config, train_config)
         if init_from and not resume:
-            fit.check_initial(init_from, model_config, vocabulary)
+            fit.check_initial(init_from, model_config, vocabulary, adds=train_config.unknown == ADD)
         self.clock, self.pace = Clock(started), Pace(train_config)
         self.model_config, self.vocabulary = model_config, vocabulary
         self.text = text or fit.record_of(ids)
@@ -123,7 +123,7 @@ class Trainer:
             checkpoint.restore(path, self.state.variables())
             self.clock.before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
         elif self.init_from:
-            checkpoint.restore_weights(self.init_from, self.model)
+            checkpoint.restore_weights(self.init_from, self.model, adds=self.config.unknown == ADD)
         self.state.spread()
 
     @property

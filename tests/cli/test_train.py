@@ -416,6 +416,27 @@ def test_init_from_keeps_the_old_vocabulary_and_shape(reading, tmp_path):
     assert (new.step, new.init_from) == (2, str(Path("checkpoints/i8_l8").resolve()))
 
 
+@pytest.mark.usefixtures("instant")
+def test_init_from_adds_the_new_characters_to_the_old_vocabulary(reading, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("The cat … and 漢 the dog … é. " * 10, encoding="utf-8")
+    tiny = ("--batch-size", 2, "--num-steps", 4, "--checkpoint-dir", tmp_path / "tuned", "--unknown", "add")
+    refused = "Error: --unknown add extends the vocabulary of another model: pass one with --init-from\n"
+    assert refuse("train", other, *tiny) == refused
+    result = call("train", other, "--init-from", "checkpoints", *tiny, "--max-steps", 2)
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "3 characters that the model did not know are added to its vocabulary, '…' (U+2026) 20 times, 'é' (U+00E9) 10 "
+        "times, '漢' (U+6F22) 10 times.\n"
+    ) in result.stderr
+    old, new = read_record("checkpoints/i8_l8"), read_record(result.stdout.strip())
+    assert new.vocabulary.characters == old.vocabulary.characters + "é…漢"
+    assert new.model.vocab_size == old.model.vocab_size + 3
+    again = call("train", "--resume", *tiny[4:], "--max-steps", 3)
+    assert (again.exit_code, "are added" in again.stderr) == (0, False), again.stderr
+    assert "--unknown skip can't change on --resume" in refuse("train", "--resume", *tiny[4:6], "--unknown", "skip")
+
+
 @pytest.mark.parametrize("option", [("--hidden-size", 16), ("--cell", "gru"), ("--num-layers", 3), ("--embedding-size", 4)])
 @pytest.mark.usefixtures("reading")
 def test_init_from_refuses_another_shape(option, tmp_path):
