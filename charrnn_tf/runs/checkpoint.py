@@ -138,6 +138,7 @@ def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Reco
     """Build a checkpoint's model with its weights, for any batch size."""
     record = read_record(path)
     model = build_model(record.model, batch_size)
+    model.line_start = record.line_start
     restore_weights(path, model)
     return model, record
 

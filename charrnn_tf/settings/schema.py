@@ -154,6 +154,9 @@ class TrainConfig(_Checked):
         "error", "Characters outside the vocabulary: stop with an error, skip them, or add them (with --init-from).", TEXT,
         choices=(*UNKNOWN, ADD),
     )  # fmt: skip
+    lines: bool = setting(
+        False, "Take every line as a text of its own: start each from a zero state, and shuffle them.", TEXT, shown="off"
+    )
 
     max_seconds: float | None = setting(
         None, "Stop after this wall time of the whole command, in seconds.", BUDGET, kind=float,

@@ -21,9 +21,11 @@ pytestmark = pytest.mark.usefixtures("one_process")
 
 
 def options(settings):
-    """The options that give these settings; a tuple: its only item."""
+    """The options that give these settings; a tuple: its only item; True: a flag."""
     for name, value in settings.items():
-        yield from ("--" + name.replace("_", "-"), value[0] if isinstance(value, tuple) else value)
+        yield "--" + name.replace("_", "-")
+        if value is not True:
+            yield value[0] if isinstance(value, tuple) else value
 
 
 # What it prints
@@ -161,7 +163,7 @@ def test_overwrite_with_a_text_that_cannot_be_read_leaves_the_run(copy):
 
 GIVEN = {
     "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
-    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-",
+    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-", "lines": True,
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 500, "batch_size": 3,
     "num_steps": 5, "epochs": 7,
     "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
@@ -327,7 +329,7 @@ def test_resume_may_change_budgets_and_reporting(copy):
 
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
-    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-",
+    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-", "lines": True,
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 100, "batch_size": 4,
     "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
@@ -340,7 +342,7 @@ CHANGES = {
 @pytest.mark.usefixtures("reading")
 def test_resume_refuses_a_changed_setting_by_name(name):
     option = "--" + name.replace("_", "-")
-    error = refuse("train", "text.txt", "--resume", option, CHANGES[name], "--max-steps", 20)
+    error = refuse("train", "text.txt", "--resume", *options({name: CHANGES[name]}), "--max-steps", 20)
     assert error.startswith(f"Error: {option} {CHANGES[name]} can't change on --resume: the run in 'checkpoints' has ")
 
 
