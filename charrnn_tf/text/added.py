@@ -52,4 +52,5 @@ def most_frequent(counts: npt.NDArray[np.int64], vocabulary: Vocabulary) -> Most
     """The most frequent characters outside a vocabulary. counts: occurrences of each code point, [code points]."""
     others = counts.copy()
     others[vocabulary.code_points] = 0
-    return tuple((chr(n), int(others[n])) for n in np.argsort(-others, kind="stable")[:NAMED] if others[n])
+    present = np.flatnonzero(others)
+    return tuple((chr(n), int(others[n])) for n in present[np.argsort(-others[present], kind="stable")][:NAMED])

@@ -1,5 +1,6 @@
 """A run with `lines`: every line is learned, scored and sampled from a zero state, and the run resumes exactly."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -18,6 +19,7 @@ from charrnn_tf.runs.checkpoint import load_model
 from charrnn_tf.runs.metrics import read_rows
 from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 from charrnn_tf.text.vocabulary import Vocabulary
+from charrnn_tf.training.randomness import zero_states
 from charrnn_tf.training.trainer import Trainer
 
 DRAW = random.Random(1)
@@ -121,6 +123,14 @@ def test_a_line_start_has_no_memory_under_any_engine(cell):
         alone, _ = forward(model, ids[:, place:], zero_state(model_of(cell), 2), None, engine)
         rows = slice(0, None, 2)  # of the first stream
         np.testing.assert_allclose(whole[2 * place :][rows], alone[rows], rtol=1e-5, atol=1e-6)
+
+
+def test_no_line_is_cut_by_a_random_reset():
+    state = [(tf.ones((4, 2)),)]
+    config = dataclasses.replace(CONFIG, state_reset=1.0)
+    for step, lines, left in ((1, True, 1.0), (1, False, 0.0), (24, True, 0.0)):
+        after = zero_states(dataclasses.replace(config, lines=lines), 24, tf.constant(step, tf.int64), state)
+        assert (after[0][0].numpy() == left).all()
 
 
 def test_a_text_of_one_line_is_refused(tmp_path):
