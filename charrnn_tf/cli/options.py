@@ -163,6 +163,7 @@ def setting_options(command: Command) -> Command:
             type=Escaped() if each.name in ("separator", "sample_prime") else _click_type(about),
             default=None,
             multiple=about.kind is tuple,
+            is_flag=about.kind is bool,
             help=about.help,
             shown=about.default_help or each.default,
         )(command)
@@ -174,7 +175,7 @@ def _click_type(about: Setting) -> Any:
         return click.Choice(about.choices)
     if about.kind in (int, Interval):
         return WholeNumber(about.bounds["least"], word=EPOCH if about.kind is Interval else "")
-    return float if about.kind is float else str
+    return about.kind if about.kind in (float, bool) else str
 
 
 def checkpoint_dir_option(group: str) -> Callable[[Command], Command]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..errors import ConfigError, TextError
 from ..runs.record import Record
 from ..text.corpus import check_length, load_corpus
+from ..text.lines import arranged
 from ..text.sources import STANDARD_INPUT
 from ..text.vocabulary import Ids
 
@@ -54,4 +55,5 @@ def held_out_ids(record: Record, text: str | None, encoding: str | None = None, 
         ).ids  # fmt: skip
     except TextError:
         return None
+    ids = arranged(ids, record.vocabulary, train)
     return ids[train.training_characters(len(ids)) :][:HELD_OUT]

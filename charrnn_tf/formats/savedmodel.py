@@ -14,7 +14,7 @@ from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
 from ..inference.sampling import Cuts, generate, read_prime, start_id
 from ..network.cells import State
-from ..network.model import advance, character_losses, input_table, state_names, weights, zero_state
+from ..network.model import advance, character_losses, input_table, line_start, state_names, weights, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model, why
 from ..settings.schema import ModelConfig
@@ -124,9 +124,11 @@ class _Functions:
         encoded = self.encode(prime)
         ids, lengths = encoded["ids"], encoded["lengths"]
         longest = tf.shape(ids)[1]
-        places = tf.range(longest)[None] - (longest - lengths[:, None])  # primes are aligned at their ends
-        aligned = tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0), batch_dims=1), -1)
-        ids = tf.pad(aligned, [[0, 0], [1, 0]], constant_values=-1)
+        places = tf.range(-1, longest)[None] - (longest - lengths[:, None])  # primes are aligned at their ends
+        newline = line_start(self._model)  # before each prime, in a run with `lines`
+        outside = tf.where(places == -1, -1 if newline is None else newline, -1)
+        padded = tf.pad(ids, [[0, 0], [0, 1]])  # so that there is something to gather
+        ids = tf.where(places >= 0, tf.gather(padded, tf.maximum(places, 0), batch_dims=1), outside)
         state = read_prime(self._model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
         last = tf.where(ids[:, -1] >= 0, ids[:, -1], self._start)
         count = tf.maximum(length, 1)  # the array of written characters must not be empty: it would have no shape

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ..errors import ConfigError
 from ..machine.hardware import gpus
 from ..network.cells import Engine, State
-from ..network.model import character_losses, shard, zero_state
+from ..network.model import begun, character_losses, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
@@ -80,7 +80,7 @@ class _Part(NamedTuple):
 
 
 class Evaluator:
-    """Scores texts with a model's current weights.
+    """Scores texts with a model's current weights; with those of a run with `lines`, every line from a zero state.
 
     A long text is read as parallel streams. Each starts `WARM_UP` characters before its part, unscored, so that its state
     is close to that of a single pass; the first stream is scored from its beginning.
@@ -105,6 +105,7 @@ class Evaluator:
         window: if not 0, score windows of this many characters, each from a zero state. stopped: called before each compiled
         call; StoppedError is raised once it returns True. progress: called after each with characters read and to read.
         """
+        ids = begun(self.model, ids)
         check_length(ids)
         if window < 0:
             raise ConfigError(f"`window` must be at least 0, got {window}")

@@ -1,14 +1,20 @@
-"""The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time."""
+"""The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time.
+
+A model of a run with `lines` has an attribute `line_start`, the id of the newline: these functions set the state to zero
+before they read it.
+"""
 
 import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..machine import startup
 from ..settings.schema import CELLS, ModelConfig
+from ..text.vocabulary import Ids
 from .cells import LAYERS, Engine, State
 from .gradients import custom_gradient
 from .initializers import initialize
@@ -101,6 +107,10 @@ def recurrent_outputs(
     """Input of the dense layer, [T * B, H], time-major, and the states after; arguments as in `character_losses`."""
     after = []
     columns = tf.transpose(ids)
+    kept, newline = None, line_start(model)
+    if newline is not None:
+        kept = tf.cast(columns != newline, tf.float32)[..., None]
+        engine = Engine.FLOAT32 if engine is Engine.CUDNN else engine  # cuDNN can't reset a state inside a window
     outputs: Tensor = None
     for n, layer in enumerate(recurrent_layers(model)):
         kernel = kernels[n] if kernels else None
@@ -110,7 +120,7 @@ def recurrent_outputs(
         else:
             precision = engine.precision
             projected = layer.project(outputs, precision) if n else _first_projection(model, layer, columns, precision)
-            outputs, layer_state = layer.scan(projected, state[n], precision, kernel)
+            outputs, layer_state = layer.scan(projected, state[n], precision, kernel, kept)
         after.append(layer_state)
         if dropout:
             outputs = dropout(n, outputs)
@@ -124,6 +134,10 @@ def advance(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[Stat
     """
     after: list[State] = []
     outputs: Tensor = None
+    newline = line_start(model)
+    if newline is not None:
+        kept = (ids != newline)[:, None]
+        state = tf.nest.map_structure(lambda part: tf.where(kept, part, 0.0), state)
     for layer, before in zip(recurrent_layers(model), state, strict=True):
         outputs, layer_state = layer.advance(layer.project(outputs) if after else tf.gather(table, ids), before)
         after.append(layer_state)
@@ -139,6 +153,17 @@ def input_table(model: keras.Model) -> Tensor:
     layer = recurrent_layers(model)[0]
     inputs, embedded = _input_rows(model, layer)
     return layer.project(inputs) if embedded else layer.add_bias(inputs)
+
+
+def line_start(model: keras.Model) -> int | None:
+    """The id before which the state is set to zero; None: there is none."""
+    return getattr(model, "line_start", None)
+
+
+def begun(model: keras.Model, ids: Ids) -> Ids:
+    """A text's ids [characters] as the model reads them from a zero state: after a newline, in a run with `lines`."""
+    newline = line_start(model)
+    return ids if newline is None or list(ids[:1]) == [newline] else np.concatenate([[newline], ids]).astype(ids.dtype)
 
 
 def recurrent_layers(model: keras.Model) -> list[Any]:

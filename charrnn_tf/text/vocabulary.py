@@ -55,6 +55,10 @@ class Vocabulary:
         """`string.printable`: 100 ASCII characters, in Python's order."""
         return cls(string.printable)
 
+    def extended(self, characters: Iterable[str]) -> "Vocabulary":
+        """This vocabulary followed by those of the characters that it lacks, in code-point order."""
+        return Vocabulary(self.characters + "".join(sorted(set(characters) - set(self.characters))))
+
     def __len__(self) -> int:
         return len(self.characters)
 
@@ -155,6 +159,10 @@ class ByteVocabulary(Vocabulary):
 
     def __repr__(self) -> str:
         return "ByteVocabulary()"
+
+    def extended(self, characters: Iterable[str]) -> "Vocabulary":
+        """This vocabulary itself: bytes spell every character."""
+        return self
 
     def encode(self, text: str, unknown: str = "error") -> Ids:
         """The UTF-8 bytes of a text, [bytes]."""
