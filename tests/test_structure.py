@@ -24,9 +24,10 @@ HEAVY = {"tensorflow", "keras"}
 # Modules that work without TensorFlow: `--help`, reading a text and looking at a run must be quick
 LIGHT = (
     *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.names", "text.sources",
-    "text.kinds", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows", "machine.hardware",
-    "machine.startup", "machine.estimate", "runs.record", "runs.find", "runs.metrics", "runs.chart", "distributed.cluster",
-    "formats.exporting", "insight.plots", "insight.tensorboard", "api.launch", "api.progress", "cli.main",
+    "text.kinds", "text.linewise", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows",
+    "machine.hardware", "machine.startup", "machine.estimate", "runs.record", "runs.find", "runs.metrics", "runs.chart",
+    "distributed.cluster", "formats.exporting", "insight.plots", "insight.tensorboard", "api.launch", "api.progress",
+    "cli.main",
 )  # fmt: skip
 ONE_SYSTEM_ONLY = {
     "fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "curses", "readline", "posix",
@@ -34,7 +35,7 @@ ONE_SYSTEM_ONLY = {
 }  # fmt: skip
 PUBLIC = {
     "Vocabulary", "load_text", "one_hot", "windows", "ModelConfig", "TrainConfig", "build_model", "Trainer",
-    "latest_checkpoint", "Sampler", "evaluate", "export_saved_model",
+    "latest_checkpoint", "Sampler", "evaluate", "score_lines", "export_saved_model",
 }  # fmt: skip
 
 

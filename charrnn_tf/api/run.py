@@ -6,6 +6,7 @@ import dataclasses
 import html
 import os
 import secrets
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from ..text.vocabulary import Ids
 
 if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
+    from ..inference.lines import LineScore
+    from ..inference.many import Completion
     from ..inference.sampling import Sample, Sampler
 
 ROWS_SHOWN = 20  # of a history's table in a notebook
@@ -101,10 +104,30 @@ class Run:
     ) -> Sample:
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
 
-        cuts: `top_n`, `top_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a new one.
+        cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a
+        new one.
         """
         seed = secrets.randbelow(2**31) if seed is None else seed
         return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)
+
+    def sample_many(
+        self, primes: Iterable[str], num_samples: int = 1, length: int = 1000, *, checkpoint: str | Path = "latest",
+        seed: int | None = None, **settings: Any,
+    ) -> Iterator[Completion]:  # fmt: skip
+        """Yield `num_samples` texts after each prime; see `Sampler.sample_many`. seed: None draws a new one."""
+        seed = secrets.randbelow(2**31) if seed is None else seed
+        return self.sampler(checkpoint).sample_many(primes, num_samples, length, seed=seed, **settings)
+
+    def score_lines(
+        self, lines: Iterable[str], *, checkpoint: str | Path = "latest", with_newline: bool = False, unknown: str = "error",
+        normalize: str | None = None,
+    ) -> Iterator[LineScore]:  # fmt: skip
+        """Yield the score of each line; see `charrnn_tf.score_lines`."""
+        path, _ = find_record(checkpoint, self.directory)
+        startup.start()
+        from ..inference.lines import score_lines
+
+        return score_lines(path, lines, with_newline=with_newline, unknown=unknown, normalize=normalize)
 
     def evaluate(
         self, text: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error", window: int = 0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ def open_output(path: str | None) -> Iterator[Callable[[str], object]]:
     """
     if path is None:
         check_output()
-        yield lambda text: click.echo(_replaced(text), nl=False)
+        yield lambda text: click.echo(replaced(text), nl=False)
         return
     with (
         appearing(path) as place,
@@ -32,7 +33,8 @@ def open_output(path: str | None) -> Iterator[Callable[[str], object]]:
         yield file.write
 
 
-def _replaced(text: str) -> str:
+def replaced(text: str) -> str:
+    """A text that is UTF-8, with U+FFFD for bytes that are not."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -57,6 +59,16 @@ def write_samples(
     write(texts[0].take(last=True) + (end if sampler.batch_size == 1 else "\n"))
     for number, text in enumerate(texts[1:], 2):
         write(f"--- sample {number} ---\n{prime}{text.take(last=True)}\n")
+
+
+def write_completions(
+    sampler: Sampler, write: Callable[[str], object], primes: Sequence[str], num_samples: int, as_json: bool, **draw: Any
+) -> None:
+    """Write the texts after each prime, each under a heading, or each as a line of JSON."""
+    for n, each in enumerate(sampler.sample_many(primes, num_samples, errors="surrogateescape", **draw)):
+        heading = f"prime {n // num_samples + 1}" + (f", sample {each.sample}" if num_samples > 1 else "")
+        as_object = {**each._asdict(), "prime": replaced(each.prime), "text": replaced(each.text)}
+        write(f"{json.dumps(as_object)}\n" if as_json else f"--- {heading} ---\n{each.prime}{each.text}\n")
 
 
 class _Stopping:

@@ -2,9 +2,10 @@
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -19,7 +20,10 @@ from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig, check_cuts
-from ..text.vocabulary import ByteVocabulary, Vocabulary, normalized
+from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
+
+if TYPE_CHECKING:
+    from .many import Completion, Writer
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -30,33 +34,36 @@ SMALLEST, LARGEST = 1e-37, 1e38  # range of positive numbers in full float32 pre
 class Cuts(NamedTuple):
     """Cuts of the distribution that characters are drawn from, each a scalar tensor.
 
-    First, temperature divides the logits (0: always the likeliest). Then only the top_n likeliest stay (0: all). Then only
-    the smallest set of likeliest characters that reaches probability top_p stays (Holtzman et al. 2020). Ties go to the
-    lower id.
+    First, temperature divides the logits (0: always the likeliest). Then only characters with at least min_p times the
+    likeliest's probability stay (0: all; Nguyen et al. 2024), then only the top_n likeliest (0: all), then only the smallest
+    set of likeliest characters that reaches probability top_p (Holtzman et al. 2020). Ties go to the lower id.
     """
 
     top_n: Tensor  # int32
     top_p: Tensor  # float32
     temperature: Tensor  # float32
+    min_p: Tensor = 0.0  # float32
 
     @classmethod
-    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0) -> Self:
+    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0, min_p: float = 0.0) -> Self:
         """Convert numbers to tensors. Raises ConfigError for values out of range."""
-        check_cuts(top_n, top_p, temperature)
+        check_cuts(top_n, top_p, temperature, min_p)
         heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
-        real = tf.constant(max(top_p, SMALLEST), tf.float32), tf.constant(heat, tf.float32)
+        real = (tf.constant(number, tf.float32) for number in (max(top_p, SMALLEST), heat, min_p))
         return cls(tf.constant(min(top_n, 2**31 - 1), tf.int32), *real)
 
 
 def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
     """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
-    top_n, top_p, temperature = cuts
+    top_n, top_p, temperature, min_p = cuts
     vocab_size = logits.shape[-1]
     cut = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
     values, ids = tf.math.top_k(logits, tf.where(temperature > 0, cut, 1))
-    probabilities = tf.nn.softmax((values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0))
+    scaled = (values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0)
+    likely = scaled >= tf.math.log(min_p)  # the first ones, since values fall
+    probabilities = tf.nn.softmax(tf.where(likely, scaled, -np.inf))
     cumulative = tf.cumsum(probabilities, axis=1)
-    kept = (cumulative - probabilities < top_p) | (top_p >= 1)  # the likeliest is always kept, since 0 < top_p
+    kept = likely & ((cumulative - probabilities < top_p) | (top_p >= 1))  # the likeliest is always kept, since 0 < top_p
     last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
@@ -91,19 +98,40 @@ def generate(
     and the last row of ids of this one. Row k's character at position p is drawn with the k-th random number of (seed, p),
     whatever the chunks and the number of rows.
     """
+
+    def draw(t: Tensor, logits: Tensor) -> Tensor:
+        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
+        return choose(logits, tf.random.stateless_uniform(tf.shape(logits)[:1], place, alg="philox"), cuts)
+
+    written, state, _ = write(model, ids, state, length, draw)
+    return written, state
+
+
+def write(
+    model: keras.Model,
+    ids: Tensor,
+    state: Sequence[State],
+    length: Tensor,
+    following: Callable[[Tensor, Tensor], Tensor],
+    keep_logits: bool = False,
+) -> tuple[Tensor, list[State], Tensor]:
+    """Read ids [B] and `length - 1` characters after them -> characters after each [length, B], states, logits.
+
+    following: step t and logits [B, V] -> the next characters [B]. Logits [length, B, V] are returned with `keep_logits`.
+    """
     table = input_table(model)
     logits_layer = model.get_layer("logits")
 
-    def body(t: Tensor, ids: Tensor, state: Any, out: Any) -> Any:
+    def body(t: Tensor, ids: Tensor, state: Any, out: Any, kept: Any) -> Any:
         outputs, state = advance(model, table, ids, state)
-        place = tf.stack([seed, tf.cast(position + t, tf.int64)])
-        uniform = tf.random.stateless_uniform(tf.shape(ids), place, alg="philox")
-        ids = choose(logits_layer(outputs), uniform, cuts)
-        return t + 1, ids, state, out.write(t, ids)
+        logits = logits_layer(outputs)
+        ids = following(t, logits)
+        return t + 1, ids, state, out.write(t, ids), kept.write(t, logits) if keep_logits else kept
 
     out = tf.TensorArray(tf.int32, length, element_shape=ids.shape)
-    _, _, state, out = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out))
-    return out.stack(), list(state)
+    kept = tf.TensorArray(tf.float32, length) if keep_logits else ()
+    _, _, state, out, kept = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out, kept))
+    return out.stack(), list(state), kept.stack() if keep_logits else None
 
 
 class Sample(str):
@@ -150,7 +178,7 @@ class Sampler:
         self._generate = tf.function(
             lambda *arguments: generate(self.model, *arguments),
             autograph=False,
-            input_signature=[ids, states, whole, whole, Cuts(whole, real, real), tf.TensorSpec([], tf.int64)],
+            input_signature=[ids, states, whole, whole, Cuts(whole, real, real, real), tf.TensorSpec([], tf.int64)],
         )
         self._predict = tf.function(self._one_step, autograph=False, input_signature=[ids, states])
 
@@ -175,6 +203,7 @@ class Sampler:
         top_n: int = 0,
         top_p: float = 1.0,
         temperature: float = 1.0,
+        min_p: float = 0.0,
         generator: np.random.Generator | None = None,
     ) -> tuple[str, list[State]]:
         """Draw the next character, as `predict` in the notebooks; returns it and the state after.
@@ -185,7 +214,7 @@ class Sampler:
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
         logits = tf.math.log(probabilities[None])
-        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature))
+        chosen = choose(logits, tf.constant(uniform), Cuts.of(top_n, top_p, temperature, min_p))
         return self.vocabulary.decode(chosen.numpy(), "surrogateescape"), after
 
     def probabilities(
@@ -207,6 +236,7 @@ class Sampler:
         top_n: int = 5,
         top_p: float = 1.0,
         temperature: float = 1.0,
+        min_p: float = 0.0,
         seed: int = 0,
         unknown: str = "error",
         normalize: str | None = None,
@@ -220,17 +250,17 @@ class Sampler:
         unknown is "skip". normalize: canonical form that the prime is brought into; None is that of the run's text. A byte
         model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
-        cuts = Cuts.of(top_n, top_p, temperature)
-        if not 1 <= length < 2**31:
-            raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
+        cuts = Cuts.of(top_n, top_p, temperature, min_p)
+        check_length(length, seed)
         if chunk < 1:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
-        if not -(2**63) <= seed < 2**63:
-            raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
-        prime = self.as_read(prime, unknown, normalize)
-        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
-        begin = ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        begin = self.first_ids(self.as_read(prime, unknown, normalize), unknown)
         return self._chunks(begun(self.model, begin), length, chunk, cuts, seed, errors)
+
+    def first_ids(self, prime: str, unknown: str = "error") -> Ids:
+        """The ids that a text with this prime, from `as_read`, begins with; at least one."""
+        ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
+        return ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
 
     def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
         """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
@@ -258,6 +288,25 @@ class Sampler:
         text.sampler = self
         return text
 
+    def sample_many(
+        self, primes: Iterable[str], num_samples: int = 1, length: int = 1000, *, stop: str | None = None, **settings: Any
+    ) -> Iterator["Completion"]:
+        """Yield `num_samples` texts after each prime, in order; settings as for `chunks`.
+
+        As many are generated at once as fit in memory, whatever the sampler's batch size. Text k of a prime is the k-th
+        that `chunks` generates with the same seed. stop: a text ends before this would appear in it.
+        """
+        from .many import sample_many  # imports this module
+
+        return sample_many(self, primes, num_samples, length, stop=stop, **settings)
+
+    @cached_property
+    def writer(self) -> "Writer":
+        """Generates any number of texts at once, with the scores of their characters."""
+        from .many import Writer
+
+        return Writer(self.model, self.config)
+
     def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
         """The known characters of a text, and the surprise of each in bits, read from a zero state.
 
@@ -275,6 +324,14 @@ class Sampler:
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = advance(self.model, input_table(self.model), ids, state)
         return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
+
+
+def check_length(length: int, seed: int) -> None:
+    """Raise ConfigError for a text's length or seed that is out of range."""
+    if not 1 <= length < 2**31:
+        raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
+    if not -(2**63) <= seed < 2**63:
+        raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
 
 
 def start_id(vocabulary: Vocabulary) -> int:

@@ -16,6 +16,7 @@ KEPT_LOGITS = 4  # floats kept per step and character of the vocabulary
 RECORD = 6000  # bytes of config.json, SHA256SUMS and the index of the variables
 PER_SOURCE = 200  # bytes of config.json for each file of the text, up to MOST_SOURCES
 SAMPLED_AT_ONCE = 256  # characters
+MOST_ROWS = 256  # texts generated at once; more are no faster
 
 
 def parameters(model: ModelConfig) -> int:
@@ -41,6 +42,13 @@ def sampling_memory(model: ModelConfig, num_samples: int) -> float:
     """Memory of generating several texts at once, in bytes."""
     per_sample = 3 * model.num_layers * model.hidden_size + 6 * model.vocab_size + SAMPLED_AT_ONCE
     return TENSORFLOW + FLOAT * (2 * parameters(model) + float(num_samples) * per_sample)
+
+
+def rows_at_once(model: ModelConfig, length: int) -> int:
+    """Number of texts of `length` characters to generate at once: as many as fit in memory, at most MOST_ROWS."""
+    fixed, have = sampling_memory(model, 0), available_memory()
+    each = sampling_memory(model, 1) - fixed + 2.0 * FLOAT * length
+    return MOST_ROWS if have is None else int(min(max((have - fixed) / each, 1), MOST_ROWS))
 
 
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> float:

@@ -314,11 +314,13 @@ def finite_number(
     return float(value)
 
 
-def check_cuts(top_n: int, top_p: float, temperature: float) -> None:
+def check_cuts(top_n: int, top_p: float, temperature: float, min_p: float = 0.0) -> None:
     """Raise ConfigError for sampling settings that are out of range."""
     if top_n < 0:
         raise ConfigError(f"`top_n` must be at least 0 (no cut), got {top_n}")
     if not 0 < top_p <= 1:
         raise ConfigError(f"`top_p` must be above 0 and at most 1 (no cut), got {top_p}")
+    if not 0 <= min_p <= 1:
+        raise ConfigError(f"`min_p` must be from 0 (no cut) to 1, got {min_p}")
     if not 0 <= temperature < math.inf:
         raise ConfigError(f"`temperature` must be a number of at least 0 (always the likeliest), got {temperature}")

@@ -54,6 +54,7 @@ class Text:
     content: str | None = None  # the text itself, instead of names
     encoding: str = "utf-8"  # of the files
     normalize: str = "none"  # canonical form that each file is brought into: "none", "nfc" or "nfd"
+    once: bool = False  # read standard input as it comes, only once, instead of keeping a copy
 
     def __post_init__(self) -> None:
         if self.limit_chars is not None:
@@ -163,6 +164,10 @@ class Text:
     @contextmanager
     def _open(self, file: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         """Open a file: a stream of its decompressed bytes, and the file itself, whose position measures progress."""
+        if file == STANDARD_INPUT and self.once:
+            pipe: Any = _StandardInput()
+            yield pipe, pipe
+            return
         if file == STANDARD_INPUT:
             if self._standard_input is None:  # kept, since it can be read only once
                 self._standard_input = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115  (closed with the text)
@@ -206,6 +211,21 @@ def _read_standard_input(size: int) -> bytes:
         return sys.stdin.buffer.read(size)
     except OSError as error:
         raise cannot_read(STANDARD_INPUT, error) from error
+
+
+class _StandardInput:
+    """Standard input as a file, also where it has no position."""
+
+    def __init__(self) -> None:
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        data = _read_standard_input(size)
+        self._position += len(data)
+        return data
+
+    def tell(self) -> int:
+        return self._position
 
 
 def _decompressor(file: str) -> Callable[[Any], Any] | None:

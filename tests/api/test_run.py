@@ -97,6 +97,22 @@ def test_a_run_samples_evaluates_and_plots(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_samples_many_primes_and_scores_lines(finished):
+    texts = list(finished.sample_many(["The ", "A"], 2, 20, seed=1, top_n=3))
+    assert [(each.prime, each.sample, each.seed) for each in texts] == [
+        ("The ", 1, 1),
+        ("The ", 2, 1),
+        ("A", 1, 1),
+        ("A", 2, 1),
+    ]
+    assert "The " + texts[0].text == finished.sample("The ", 20, seed=1, top_n=3)
+    assert next(finished.sample_many(["A"], length=1)).seed != next(finished.sample_many(["A"], length=1)).seed
+    lines = TEXT[:200].splitlines()
+    assert list(finished.score_lines(lines)) == list(cr.score_lines(finished.latest, lines))
+    assert [each.characters for each in finished.score_lines(lines, with_newline=True)] == [len(line) + 1 for line in lines]
+
+
+@pytest.mark.slow
 def test_a_run_exports_and_reports(finished, tmp_path):
     assert (finished.export("model") / "saved_model.pb").is_file()
     assert finished.export("model.keras", format="keras").is_file()

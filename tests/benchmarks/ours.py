@@ -130,6 +130,40 @@ def evaluate(path: str, name: str = "notebook") -> None:
     print(len(ids) / (time.perf_counter() - begin))
 
 
+def evaluate_lines(path: str, name: str = "default", length: str = "60") -> None:
+    """Speed of scoring a text in lines of `length` characters, characters per second, after some that compile."""
+    startup.start()
+    from charrnn_tf import TrainConfig, build_model, load_text
+    from charrnn_tf.inference.lines import LineScorer
+    from charrnn_tf.runs.record import Record
+    from charrnn_tf.text.corpus import TextRecord
+
+    text, size = load_text(path), int(length)
+    vocabulary = Vocabulary.from_text(text)
+    config = preset(name, len(vocabulary))[0]
+    record = Record(config, TrainConfig(), vocabulary, TextRecord((), "", len(text)), 0, 0.0, 0.0, None, None)
+    scorer = LineScorer(build_model(config, 1), record)
+    lines = [text[begin : begin + size] for begin in range(0, len(text), size)]
+    list(scorer.score(lines[:3000]))
+    begin = time.perf_counter()
+    read = sum(score.characters for score in scorer.score(lines))
+    print(read / (time.perf_counter() - begin))
+
+
+def sample_primes(texts: str = "256", name: str = "notebook") -> None:
+    """Sampling speed of all texts together after primes of unequal length, characters per second, top-n 5."""
+    startup.start()
+    from charrnn_tf import Sampler
+
+    sampler = Sampler(preset(name, V)[0], Vocabulary(CHARACTERS))
+    primes = [CHARACTERS[: n % 64] for n in range(int(texts))]
+    for length in (100, 500):
+        begin = time.perf_counter()
+        list(sampler.sample_many(primes, length=length))
+        seconds = time.perf_counter() - begin
+    print(len(primes) * length / seconds)
+
+
 def encode(path: str) -> None:
     """Speed of reading and encoding a text on one core, MB/s."""
     if hasattr(os, "sched_setaffinity"):
@@ -162,8 +196,8 @@ def help_seconds() -> None:
 PARTS = {
     part.__name__.replace("_", "-"): part
     for part in (
-        train_step, large_vocabulary_step, output_products, constant_window, train_speed, sample, evaluate, encode,
-        first_character, import_tensorflow, help_seconds,
+        train_step, large_vocabulary_step, output_products, constant_window, train_speed, sample, sample_primes, evaluate,
+        evaluate_lines, encode, first_character, import_tensorflow, help_seconds,
     )
 }  # fmt: skip
 

@@ -53,6 +53,8 @@ SPEED: dict[str, tuple[list[str], list[str], bool]] = {
     "sample-1": (["sample", "1"], ["torch-sample"], True),
     "sample-16": (["sample", "16"], ["torch-sample"], True),
     "evaluate": (["evaluate", "{text}"], ["ours", "train-speed"], True),
+    "evaluate-lines": (["evaluate-lines", "{text}"], ["ours", "evaluate", "{text}", "default"], True),
+    "sample-primes": (["sample-primes"], ["ours", "sample", "16"], True),
     "first-character": (["first-character"], ["ours", "import-tensorflow"], False),
 }  # fmt: skip
 

@@ -193,6 +193,55 @@ def test_interactive_takes_a_last_line_without_a_newline():
     assert sampled("--interactive", "--length", 20, seed=5, stdin="and") == expected
 
 
+# Many primes
+
+
+@pytest.mark.usefixtures("reading", "compiled_once")
+def test_primes_of_a_file_each_give_their_own_texts(tmp_path):
+    primes = tmp_path / "primes.txt"
+    primes.write_bytes(b"The cat\r\n\nand the ")
+    arguments = ("--length", 30, "--num-samples", 2)
+    printed = sampled("--primes", primes, *arguments)
+    assert sampled("--primes", "-", *arguments, stdin="The cat\n\nand the ") == printed
+    expected = ""
+    for number, prime in enumerate(("The cat", "", "and the "), 1):
+        alone = sampled("--prime", prime, *arguments)
+        expected += alone.replace("--- sample", f"--- prime {number}, sample")
+    assert printed == expected
+    single = sampled("--primes", "-", "--length", 30, stdin="and")
+    assert single == "--- prime 1 ---\n" + sampled("--prime", "and", "--length", 30)
+
+
+@pytest.mark.usefixtures("reading", "compiled_once")
+def test_json_is_an_object_for_each_text(tmp_path):
+    printed = sampled("--primes", "-", "--json", "--length", 40, "--num-samples", 2, "--stop", ".", stdin="The \nand")
+    objects = [json.loads(line) for line in printed.splitlines()]
+    assert [(each["prime"], each["sample"]) for each in objects] == [("The ", 1), ("The ", 2), ("and", 1), ("and", 2)]
+    for each in objects:
+        assert list(each) == ["prime", "text", "seed", "sample", "nats_per_character"]
+        assert each["seed"] == 1
+        assert each["nats_per_character"] > 0
+    (one,) = sampled("--prime", "The ", "--json", "--length", 40, "--stop", ".").splitlines()
+    assert json.loads(one)["text"] == objects[0]["text"]
+    assert f"The {objects[0]['text']}\n" == sampled("--prime", "The ", "--length", 40, "--stop", ".")
+
+
+def test_json_of_samples_goes_to_the_output_file(copy):
+    arguments = ("--json", "--length", 10, "--num-samples", 2)
+    expected = sampled(*arguments)
+    assert sampled(*arguments, "-o", "out.jsonl") == ""
+    assert Path("out.jsonl").read_text(encoding="utf-8") == expected
+
+
+@pytest.mark.usefixtures("reading")
+def test_an_unknown_character_names_its_line_of_the_primes():
+    arguments = ("sample", "--seed", 1, "--primes", "-")
+    assert refuse(*arguments, stdin="The\nThe é\n") == (
+        "Error: line 2 of '-' has characters the model never saw: 'é' (U+00E9). Leave them out, or use --unknown skip.\n"
+    )
+    assert refuse(*arguments, stdin="") == "Error: '-' is empty: write a prime on each line\n"
+
+
 @pytest.mark.slow
 def test_the_largest_seed_works_everywhere(empty):
     seed = 2**63 - 1
@@ -240,6 +289,49 @@ def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
     assert succeed("evaluate", "-", "--json", "--checkpoint", "i4_l8", stdin="The cat and the dog") != expected
 
 
+LINES = ["The cat", "", "the dog runs\tslowly", "house."]
+
+
+@pytest.mark.usefixtures("reading", "compiled_once")
+def test_evaluate_scores_each_line(tmp_path):
+    file = tmp_path / "lines.txt"
+    file.write_text("\n".join(LINES).replace("\t", " "), encoding="utf-8")
+    objects = [json.loads(line) for line in succeed("evaluate", file, "--lines", "--json").splitlines()]
+    for line, each in zip(LINES, objects, strict=True):
+        assert list(each) == ["nats", "characters", "perplexity", "text"]
+        assert each["text"] == line.replace("\t", " ")
+        assert each["characters"] == len(line)
+        if line:
+            alone = json.loads(succeed("evaluate", "-", "--json", stdin=f"\n{each['text']}"))
+            assert each["nats"] == pytest.approx(alone["nats_per_character"] * alone["characters"], abs=1e-4)
+            assert each["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-4)
+    rows = [line.split("\t") for line in succeed("evaluate", file, "--lines").splitlines()]
+    assert rows == [
+        [f"{each['nats']:.4f}", str(each["characters"]), f"{each['perplexity']:.3f}", each["text"]] for each in objects
+    ]
+    assert rows[1] == ["0.0000", "0", "1.000", ""]
+
+
+@pytest.mark.usefixtures("reading", "compiled_once")
+def test_evaluate_scores_lines_of_standard_input_with_their_newlines():
+    plain, ended = (succeed("evaluate", "-", "--lines", *more, stdin="and\nthe") for more in ((), ("--with-newline",)))
+    counts = [[int(row.split("\t")[1]) for row in printed.splitlines()] for printed in (plain, ended)]
+    assert counts == [[3, 3], [4, 4]]
+    assert succeed("evaluate", "-", "--lines", stdin="") == ""
+
+
+@pytest.mark.usefixtures("reading", "compiled_once")
+def test_evaluate_names_the_line_with_unknown_characters_or_says_what_was_skipped():
+    assert refuse("evaluate", "-", "--lines", stdin="and\nthé\n") == (
+        "Error: line 2 of '-' has characters the model never saw: 'é' (U+00E9). Leave them out, or use --unknown skip.\n"
+    )
+    result = call("evaluate", "-", "--lines", "--unknown", "skip", stdin="and the house by night\nthé\n")
+    assert (result.exit_code, [row.split("\t")[1::2] for row in result.stdout.splitlines()]) == (
+        0, [["22", "and the house by night"], ["2", "thé"]],
+    )  # fmt: skip
+    assert result.stderr == "1 of 25 characters (4.0%) are left out, 'é' (U+00E9) 1 times.\n"
+
+
 # Mistakes
 
 
@@ -273,6 +365,10 @@ def test_evaluate_reads_standard_input_and_skips_the_unknown(tmp_path):
         ("evaluate folder --checkpoint-dir RUN", "can't read 'folder': the folder holds no files"),
         ("evaluate latin.txt --checkpoint-dir RUN", "is not UTF-8"),
         ("evaluate snow.txt --checkpoint-dir RUN", "'☃' (U+2603)"),
+        ("evaluate missing.txt --lines --checkpoint-dir RUN", "can't read 'missing.txt'"),
+        ("evaluate latin.txt --lines --checkpoint-dir RUN", "is not UTF-8"),
+        ("sample --checkpoint-dir RUN --primes missing.txt", "can't read 'missing.txt'"),
+        ("sample --checkpoint-dir RUN --primes short.txt --min-p 2", "--min-p must be from 0 (no cut) to 1, got 2.0"),
         ("evaluate snow.txt --checkpoint-dir RUN --unknown skip", "has no character of the vocabulary"),
     ],
 )

@@ -27,10 +27,10 @@ EVENLY = (np.arange(1000) + 0.5) / 1000  # of [0, 1): an id of probability p is 
 LAST = np.nextafter(np.float32(1), np.float32(0))  # the largest number below 1
 
 
-def draw(logits, uniform=EVENLY, top_n=0, top_p=1.0, temperature=1.0):
+def draw(logits, uniform=EVENLY, top_n=0, top_p=1.0, temperature=1.0, min_p=0.0):
     """The ids that uniform numbers draw from the same logits, one each."""
     rows = np.tile(np.asarray(logits, np.float32), (len(uniform), 1))
-    return choose(tf.constant(rows), tf.constant(uniform, tf.float32), Cuts.of(top_n, top_p, temperature)).numpy()
+    return choose(tf.constant(rows), tf.constant(uniform, tf.float32), Cuts.of(top_n, top_p, temperature, min_p)).numpy()
 
 
 def shares(ids, vocab_size):
@@ -116,6 +116,25 @@ def test_temperature_comes_before_top_p():
     assert set(draw(logits, top_p=0.75, temperature=3.0)) == {0, 1, 2}  # 0.41, 0.34, 0.30
 
 
+@pytest.mark.parametrize(
+    ("min_p", "kept"), [(0.0, {0, 1, 2, 3}), (1e-40, {0, 1, 2, 3}), (0.2, {0, 1, 2}), (0.3, {0, 1}), (0.7, {0}), (1.0, {0})]
+)
+def test_min_p_keeps_what_has_that_part_of_the_likeliest(min_p, kept):
+    logits = np.log([0.5, 0.3, 0.14, 0.06])
+    assert set(draw(logits, min_p=min_p)) == kept
+    assert set(draw(logits, [LAST], min_p=min_p)) == {max(kept)}  # no rounding draws what was cut
+
+
+def test_min_p_comes_after_temperature_and_before_top_p():
+    logits = np.log([0.5, 0.3, 0.2])
+    assert set(draw(logits, min_p=0.5)) == {0, 1}
+    assert set(draw(logits, min_p=0.5, temperature=0.5)) == {0}  # 0.09 / 0.25 = 0.36
+    assert set(draw(logits, min_p=0.5, temperature=3.0)) == {0, 1, 2}
+    assert set(draw(logits, min_p=0.5, top_p=0.62)) == {0}  # 0.5 / 0.8 = 0.625
+    assert set(draw(logits, min_p=0.5, top_n=1)) == {0}
+    assert set(draw([2.0, 2.0, 1.0], min_p=1.0)) == {0, 1}  # a tie
+
+
 def test_top_n_comes_before_top_p():
     logits = np.log([0.5, 0.3, 0.2])
     assert set(draw(logits, top_p=0.6, top_n=2)) == {0}  # 0.5 / 0.8 = 0.625
@@ -127,6 +146,7 @@ def test_top_n_comes_before_top_p():
         ({}, [0.4, 0.3, 0.2, 0.1]),
         ({"top_n": 2}, [4 / 7, 3 / 7, 0, 0]),
         ({"top_p": 0.75}, [4 / 9, 3 / 9, 2 / 9, 0]),
+        ({"min_p": 0.4}, [4 / 9, 3 / 9, 2 / 9, 0]),
         ({"temperature": 0.5}, [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
         ({"temperature": 0.5, "top_n": 3, "top_p": 0.8}, [16 / 25, 9 / 25, 0, 0]),
     ],
@@ -289,6 +309,7 @@ def test_unknown_characters_in_the_prime(sampler):
         *(("length", value) for value in (0, -1)),
         ("top_n", -1),
         *(("top_p", value) for value in (0.0, -0.1, 1.1, float("nan"), float("inf"))),
+        *(("min_p", value) for value in (-0.1, 1.1, float("nan"))),
         *(("temperature", value) for value in (-0.5, float("nan"), float("inf"))),
         *(("seed", value) for value in (2**63, -(2**63) - 1)),
         *(("chunk", value) for value in (0, -1)),

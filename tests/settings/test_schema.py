@@ -151,6 +151,7 @@ def test_the_kind_of_every_setting_matches_its_annotation_and_default():
     [
         ((-1, 1.0, 1.0), "`top_n` must be at least 0 (no cut), got -1"),
         ((0, 0.0, 1.0), "`top_p` must be above 0 and at most 1 (no cut), got 0.0"),
+        ((0, 1.0, 1.0, -0.1), "`min_p` must be from 0 (no cut) to 1, got -0.1"),
         ((0, 1.1, 1.0), "`top_p` must be above 0 and at most 1 (no cut), got 1.1"),
         ((0, 1.0, -0.1), "`temperature` must be a number of at least 0 (always the likeliest), got -0.1"),
         ((0, 1.0, math.nan), "`temperature` must be a number of at least 0 (always the likeliest), got nan"),
