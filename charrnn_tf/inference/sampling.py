@@ -255,12 +255,12 @@ class Sampler:
         if chunk < 1:
             raise ConfigError(f"`chunk` must be at least 1, got {chunk}")
         begin = self.first_ids(self.as_read(prime, unknown, normalize), unknown)
-        return self._chunks(begun(self.model, begin), length, chunk, cuts, seed, errors)
+        return self._chunks(begin, length, chunk, cuts, seed, errors)
 
     def first_ids(self, prime: str, unknown: str = "error") -> Ids:
         """The ids that a text with this prime, from `as_read`, begins with; at least one."""
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
-        return ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        return begun(self.model, ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32))
 
     def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
         """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, TextError, listed, warn
+from ..errors import ConfigError, TextError, concise, listed, warn
 from ..settings.schema import ADD, VOCABULARIES
 from . import cache
 from .added import NAMED, Added, check_can_add, most_frequent, occurrences
@@ -336,15 +336,15 @@ def check_length(ids: Ids, title: str = "the text") -> None:
         raise TextError(f"{title} has fewer than two characters that the model knows: there is nothing to score")
 
 
+@concise
 def load_text(
     *names: str | Path, separator: str | None = None, limit_chars: int | None = None, encoding: str = "utf-8",
     normalize: str = "none",
 ) -> str:  # fmt: skip
     """The text of files, folders and globs as one string; without a name, the built-in corpus.
 
-    separator: text to put between two files; None means a newline after files that lack one. limit_chars: length to read.
-    encoding: of the files, any text codec of Python. normalize: canonical form of Unicode, "nfc" or "nfd", or "none".
-    Raises TextError naming the file that can't be read.
+    separator: between two files; None means a newline after files that lack one. limit_chars: length to read. encoding: any
+    text codec of Python. normalize: canonical form of Unicode, "nfc", "nfd" or "none". Raises TextError, naming the file.
     """
     with Text(tuple(map(str, names)), separator, limit_chars, encoding=encoding, normalize=normalize) as text:
         return "".join(text.blocks())

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, TextError, describe_character
 from ..settings.schema import UNKNOWN
+from .names import check_text
 
 NO_ID = 255  # entry for unknown bytes in a table of 256 ids
 Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the vocabulary
@@ -47,7 +48,8 @@ class Vocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The text's distinct characters in code-point order."""
+        """The text's distinct characters in code-point order. Raises ConfigError for the name of a file."""
+        check_text(text)
         return cls(sorted(set(text)))
 
     @classmethod

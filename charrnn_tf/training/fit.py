@@ -33,6 +33,8 @@ def check_arguments(
     replicas: Replicas,
 ) -> None:
     """Raise ConfigError for arguments that contradict each other."""
+    if not isinstance(train_config, TrainConfig):
+        raise ConfigError(f"`train_config` must be a TrainConfig, got {type(train_config).__name__}")
     if resume and overwrite:
         raise ConfigError("`resume` continues a run and `overwrite` replaces it; pass only one of them")
     if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
@@ -62,6 +64,8 @@ def checked(
             f"`vocabulary` must be a charrnn_tf.Vocabulary, got {type(vocabulary).__name__}. Make one with "
             "Vocabulary.from_text(text), or Vocabulary(characters) in the order of their ids."
         )
+    if not isinstance(model_config, ModelConfig):
+        raise ConfigError(f"`model_config` must be a ModelConfig, got {type(model_config).__name__}")
     if model_config.vocab_size != len(vocabulary):
         raise ConfigError(
             f"`vocab_size` of the model is {model_config.vocab_size}, but the vocabulary has {len(vocabulary)} characters. "

@@ -14,7 +14,7 @@ from ..errors import CharRNNError, warn
 from ..runs.metrics import Row
 from .budget import Clock
 
-NOT_BEGUN = "training has not begun: it goes on only while you iterate, as in `for row in trainer.run(): ...`"
+NOT_BEGUN = "Training has not begun: it goes on only while you iterate, as in `for row in trainer.run(): ...`"
 _running: weakref.WeakValueDictionary[Path, "Rows"] = weakref.WeakValueDictionary()  # those that hold a run's folder
 
 
@@ -25,7 +25,11 @@ class Rows(Iterator[Row]):
     raises KeyboardInterrupt. Both hold for a run in one process; with several workers, `Trainer.stop` ends all of them.
     """
 
-    def __init__(self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None], hint: str | None = None
+    ) -> None:
+        """hint: what to say where nobody iterates; by default, that training has not begun."""
+        self._hint = hint or NOT_BEGUN
         self._rows, self._folder, self._clock, self._stop = rows, Path(os.path.realpath(folder)), clock, stop
         self._begun = self._ended = False
         self._training = threading.Lock()  # held while the next row is waited for
@@ -63,13 +67,13 @@ class Rows(Iterator[Row]):
 
     def __del__(self) -> None:
         if not self._begun:
-            warn(f"{NOT_BEGUN[0].upper()}{NOT_BEGUN[1:]}")
+            warn(self._hint)
         elif not sys.is_finalizing():
             _close(self)
 
     def __repr__(self) -> str:
         if not self._begun:
-            return f"<{NOT_BEGUN}>"
+            return f"<{self._hint}>"
         return f"<rows of the run in {str(self._folder)!r}{', ended' if self._ended else ''}>"
 
     def _take_interrupts(self) -> None:

@@ -168,7 +168,7 @@ class Trainer:
         the chief decides and writes. Raises PeerError where another worker ends.
         """
         check_process()
-        return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop)
+        return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop, self.nothing_to_do)
 
     def _until_stopped(self, display: Display | None) -> Generator[Row]:
         """`_run`, with errors for lost workers."""
