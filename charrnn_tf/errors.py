@@ -14,6 +14,9 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Collection
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class CharRNNError(Exception):
@@ -38,6 +41,19 @@ class DivergedError(CharRNNError):
 
 class PeerError(CharRNNError):
     """Another worker of the same run is missing, trains something else, or has ended."""
+
+
+def concise(function: Function) -> Function:
+    """Shorten the traceback of a CharRNNError to the call: it is the caller's mistake, and its message says which."""
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return function(*arguments, **named)
+        except CharRNNError as error:
+            raise error.with_traceback(None) from None
+
+    return call  # type: ignore[return-value]
 
 
 @functools.cache

@@ -250,7 +250,7 @@ def logits_after(model, config, ids):
 
 def write_checkpoint(
     directory, *, step=1, characters="\n abc", cell="lstm", hidden_size=8, num_layers=1, embedding_size=0, init="keras",
-    seed=0, **record,
+    seed=0, lines=False, **record,
 ):  # fmt: skip
     """A checkpoint of an untrained model whose vocabulary has these characters (or is a `Vocabulary`) -> its path.
 
@@ -264,7 +264,7 @@ def write_checkpoint(
     model = ModelConfig(
         len(vocabulary), cell=cell, hidden_size=hidden_size, num_layers=num_layers, embedding_size=embedding_size, init=init
     )
-    train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed, vocabulary=kind)
+    train = TrainConfig(batch_size=2, num_steps=4, max_steps=step, seed=seed, vocabulary=kind, lines=lines)
     fields = {"epoch": 0.5, "seconds": 1.25, "train_loss": 3.5, "validation_loss": None} | record
     saved = Record(model, train, vocabulary, TextRecord((Source("-", "0" * 64, 100),), "0" * 64, 100), step, **fields)
     run = RunState(model, train)

@@ -60,6 +60,8 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         asked = merge(request.preset, request.file, request.flags, record.train)
         shape = initial_model(asked, record.model, repr(str(initial)))
     corpus = _read(request, request.text, asked.train, record if initial else None, reading)
+    if shape:
+        shape = dataclasses.replace(shape, vocab_size=len(corpus.vocabulary))  # `unknown` add extends it
     startup.load()
     resolved = resolve(
         asked, len(corpus.ids), len(corpus.vocabulary), this_machine(physical_gpus()), shape, _workers(cluster)

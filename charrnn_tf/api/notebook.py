@@ -46,6 +46,8 @@ class NotebookDisplay:
         """Keep the lines about the run, to be unfolded."""
         self._before = list(introduction(self._trainer, resolved))
         self._update(now=True)
+        if self._trainer.nothing_to_do:
+            self.say(self._trainer.nothing_to_do)
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the bar and the status line."""

@@ -71,7 +71,9 @@ class Reading:
             click.echo(text, err=True)
 
     def conclude(self, corpus: Corpus) -> None:
-        """Say what was left out, unless a warning has, and where the encoded text is cached."""
+        """Say what was added to the vocabulary, what was left out, unless a warning has, and where the ids are cached."""
+        if corpus.added:
+            self.say(f"{corpus.added}.")
         if corpus.left_out and corpus.left_out.share < MUCH:
             self.say(f"{corpus.left_out}.")
         if corpus.kept:

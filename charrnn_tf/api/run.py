@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError, concise
 from ..machine import startup
 from ..runs.chart import chart
 from ..runs.find import find, find_record, holds_run, identity, list_checkpoints, without_checkpoints
 from ..runs.metrics import METRICS, Row, read_rows
 from ..runs.record import Record
+from ..settings.merge import hint
 from ..text.corpus import check_length, load_corpus
+from ..text.names import check_text
 from ..text.vocabulary import Ids
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ..inference.many import Completion
     from ..inference.sampling import Sample, Sampler
 
+CUTS = ("top_n", "top_p", "min_p", "temperature", "unknown", "normalize", "errors", "chunk")  # arguments of `Sampler.chunks`
 ROWS_SHOWN = 20  # of a history's table in a notebook
 
 
@@ -99,6 +102,7 @@ class Run:
             kept = self._sampler = identity(path), Sampler.from_checkpoint(path)
         return kept[1]
 
+    @concise
     def sample(
         self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None, **cuts: Any
     ) -> Sample:
@@ -107,6 +111,9 @@ class Run:
         cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a
         new one.
         """
+        for name in cuts:
+            if name not in CUTS:
+                raise ConfigError(f"sample has no argument {name!r}{hint(name, CUTS)}")
         seed = secrets.randbelow(2**31) if seed is None else seed
         return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)
 
@@ -129,6 +136,7 @@ class Run:
 
         return score_lines(path, lines, with_newline=with_newline, unknown=unknown, normalize=normalize)
 
+    @concise
     def evaluate(
         self, text: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error", window: int = 0,
         encoding: str | None = None, normalize: str | None = None,
@@ -148,6 +156,7 @@ class Run:
         model, record = load_model(path)
         return Evaluator(model, record.model, available_cores()).evaluate(ids, window=window)
 
+    @concise
     def export(
         self, path: str | Path, format: str = "savedmodel", *, checkpoint: str | Path = "latest", text: str | None = None,
         encoding: str | None = None, normalize: str | None = None,
@@ -164,6 +173,7 @@ class Run:
         export_checkpoint(found, path, format, held_out)
         return Path(path)
 
+    @concise
     def report(
         self, text: str | Path, path: str | Path, *, checkpoint: str | Path = "latest", unknown: str = "error",
         limit_chars: int = 5000, seed: int = 0, encoding: str | None = None, normalize: str | None = None,
@@ -200,6 +210,7 @@ class Run:
         return "".join(parts)
 
 
+@concise
 def open_run(checkpoint_dir: str | Path = "checkpoints") -> Run:
     """Open the run in a folder. Raises CheckpointError where there is none."""
     if not os.path.isdir(checkpoint_dir) or not holds_run(checkpoint_dir):
@@ -212,6 +223,8 @@ def _encode(
     text: str | Path, record: Record, unknown: str, limit_chars: int | None = None, *, encoding: str, normalize: str
 ) -> Ids:
     """The ids of a text, or of the text of a file."""
+    if not _is_path(text):
+        check_text(text)
     names, content = ((text,), None) if _is_path(text) else ((), str(text))
     return load_corpus(
         names, content=content, vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars, encoding=encoding,
@@ -221,6 +234,6 @@ def _encode(
 
 def _is_path(text: str | Path) -> bool:
     """Whether a text is meant as the path of a file: a Path, or a string that names an existing file."""
-    if isinstance(text, Path):
-        return True
+    if not isinstance(text, str):
+        return isinstance(text, Path)
     return len(text) < 1000 and "\n" not in text and "\0" not in text and os.path.isfile(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import sys
 import threading
@@ -11,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, concise
 from ..machine import startup
+from ..runs.find import holds_run
 from ..settings.merge import hint, read_settings
 from ..settings.presets import DEFAULT
 from ..settings.schema import SETTINGS
+from ..text.names import check_text
 from ..text.sources import GIVEN
 from . import launch
 from .progress import Reading
@@ -26,9 +30,11 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from .display import TrainDisplay
 
+LONGEST_NAME = 1000  # characters
 ARGUMENTS = ("source", "text", "preset", "checkpoint_dir", "resume", "overwrite", "init_from", "config", "display")
 
 
+@concise
 def train(
     source: str | Path | Sequence[str | Path] | None = None,
     *,
@@ -64,6 +70,10 @@ def train(
         raise ConfigError("`resume` continues a run and `overwrite` replaces it; pass only one of them")
     if text is not None and source is not None:
         raise ConfigError("pass either `source` or `text`, not both")
+    if text is not None:
+        check_text(text)
+    if isinstance(source, str) and _is_prose(source):
+        raise ConfigError(f"{source[:20]!r}... is not the name of a file: pass a text itself as `text`")
     file = read_settings(config) if config else {}
     in_file = file.pop("preset", DEFAULT)
     sources = () if source is None else (source,) if isinstance(source, str | Path) else tuple(source)
@@ -74,7 +84,10 @@ def train(
     )  # fmt: skip
     shown = _in_notebook() or (sys.stderr is not None and sys.stderr.isatty()) if display is None else display
     trainer, received = execute(request, resume, _display(shown), ("SIGINT",), not shown, _resuming)
-    return Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
+    run = Run(trainer.directory.path, stopped=trainer.stopped or bool(received))
+    del trainer
+    gc.collect()  # models are cycles; a process that trains again and again would keep some of them
+    return run
 
 
 def execute(
@@ -99,7 +112,9 @@ def execute(
             saved = trainer.step and trainer.replicas.is_chief
             again = resuming(request.directory, trainer.text)
             path = trainer.directory.latest if saved else None
-            display.say(f"Stopped and saved {path}. Continue with: {again}" if path else "Stopped.")
+            nothing = "Stopped before the first step: nothing is saved."
+            nothing += f" {request.directory!r} holds the run from before." if holds_run(request.directory) else ""
+            display.say(f"Stopped and saved {path}. Continue with: {again}" if path else nothing)
     return trainer, received
 
 
@@ -124,6 +139,12 @@ def _stopping(trainer: Trainer, names: Sequence[str]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_prose(source: str) -> bool:
+    """Whether a text was passed where the names of files are meant."""
+    long = len(source) > LONGEST_NAME or "\n" in source
+    return long or (" " in source and not set("*?[") & {*source} and not os.path.exists(source))
 
 
 def _resuming(directory: str, text: TextRecord) -> str:

@@ -26,7 +26,8 @@ from .options import (
 @output_option("Folder or file to write.", type=FilePath(), required=True)
 @option(
     "Output", "--format", "kind", type=click.Choice(list(FORMATS)), default="savedmodel",
-    help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); web: one page.",
+    help="savedmodel: for any TensorFlow; keras: plain layers (.keras); torch: PyTorch notebooks (.net); onnx: ONNX Runtime "
+    "(.onnx); web: one page.",
 )  # fmt: skip
 @option(
     "Output", "--text", type=FilePath(), shown="the run's held-out part",

@@ -20,7 +20,7 @@ from ..runs.find import find_record, read_found
 from ..runs.record import Record
 from ..settings.schema import check_cuts
 from ..text.corpus import MUCH, check_length, load_corpus
-from ..text.lines import lines
+from ..text.linewise import lines
 from ..text.sources import Text
 from ..text.vocabulary import ByteVocabulary, normalized
 from .options import (

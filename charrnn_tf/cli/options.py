@@ -1,6 +1,7 @@
 """Options that several commands share, help in groups, and errors as one line."""
 
 import errno
+import logging
 import re
 import signal
 import sys
@@ -59,13 +60,24 @@ def in_options(message: str) -> str:
     return re.sub(r"`([a-z]\w*)`", lambda found: "--" + found[1].replace("_", "-"), message)
 
 
+def _warn_in_options(record: logging.LogRecord) -> bool:
+    """A logging filter that turns the names in a warning into options."""
+    record.msg, record.args = in_options(record.getMessage()), ()
+    return True
+
+
 class Grouped(click.Command):
     """A command with its own settings of Keras, whose help lists its options under headings."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         startup.use_own_keras()
-        return super().invoke(ctx)
+        logger = logging.getLogger("charrnn_tf")
+        logger.addFilter(_warn_in_options)
+        try:
+            return super().invoke(ctx)
+        finally:
+            logger.removeFilter(_warn_in_options)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group, in the order in which the groups first appear."""
@@ -163,6 +175,7 @@ def setting_options(command: Command) -> Command:
             type=Escaped() if each.name in ("separator", "sample_prime") else _click_type(about),
             default=None,
             multiple=about.kind is tuple,
+            is_flag=about.kind is bool,
             help=about.help,
             shown=about.default_help or each.default,
         )(command)
@@ -174,7 +187,7 @@ def _click_type(about: Setting) -> Any:
         return click.Choice(about.choices)
     if about.kind in (int, Interval):
         return WholeNumber(about.bounds["least"], word=EPOCH if about.kind is Interval else "")
-    return float if about.kind is float else str
+    return about.kind if about.kind in (float, bool) else str
 
 
 def checkpoint_dir_option(group: str) -> Callable[[Command], Command]:

@@ -6,10 +6,13 @@ from pathlib import Path
 from ..errors import ConfigError, TextError
 from ..runs.record import Record
 from ..text.corpus import check_length, load_corpus
+from ..text.lines import arranged
 from ..text.sources import STANDARD_INPUT
 from ..text.vocabulary import Ids
 
-FORMATS = {"savedmodel": "savedmodel", "keras": "keras_file", "torch": "torch_file", "web": "web_page"}  # name -> module
+FORMATS = {  # name -> module
+    "savedmodel": "savedmodel", "keras": "keras_file", "torch": "torch_file", "onnx": "onnx_file", "web": "web_page",
+}  # fmt: skip
 HELD_OUT = 100_000  # upper bound on characters that `held_out_ids` returns
 
 
@@ -52,4 +55,5 @@ def held_out_ids(record: Record, text: str | None, encoding: str | None = None, 
         ).ids  # fmt: skip
     except TextError:
         return None
+    ids = arranged(ids, record.vocabulary, train)
     return ids[train.training_characters(len(ids)) :][:HELD_OUT]

@@ -8,12 +8,13 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
 from ..inference.sampling import Cuts, generate, read_prime, start_id
 from ..network.cells import State
-from ..network.model import advance, character_losses, input_table, state_names, weights, zero_state
+from ..network.model import advance, character_losses, input_table, line_start, state_names, weights, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model, why
 from ..settings.schema import ModelConfig
@@ -62,6 +63,7 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(tracked, str(partial), signatures=signatures, options=options)
+        _forget_custom_gradients(partial / "saved_model.pb")
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)
     except (OSError, tf.errors.OpError) as error:
@@ -71,6 +73,16 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
     if not tensorflow_reads(output.absolute()):
         warn(f"TensorFlow can load {str(output)!r} by this relative path only: the folder's {UNREADABLE}.")
     return output
+
+
+def _forget_custom_gradients(path: Path) -> None:
+    """Remove the names of gradients that were not saved: TensorFlow warns of each when it loads the model."""
+    saved = SavedModel.FromString(path.read_bytes())
+    for graph in saved.meta_graphs:
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.attr.pop("_gradient_op_type", None)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
 
 
 class _Functions:
@@ -112,9 +124,11 @@ class _Functions:
         encoded = self.encode(prime)
         ids, lengths = encoded["ids"], encoded["lengths"]
         longest = tf.shape(ids)[1]
-        places = tf.range(longest)[None] - (longest - lengths[:, None])  # primes are aligned at their ends
-        aligned = tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0), batch_dims=1), -1)
-        ids = tf.pad(aligned, [[0, 0], [1, 0]], constant_values=-1)
+        places = tf.range(-1, longest)[None] - (longest - lengths[:, None])  # primes are aligned at their ends
+        newline = line_start(self._model)  # before each prime, in a run with `lines`
+        outside = tf.where(places == -1, -1 if newline is None else newline, -1)
+        padded = tf.pad(ids, [[0, 0], [0, 1]])  # so that there is something to gather
+        ids = tf.where(places >= 0, tf.gather(padded, tf.maximum(places, 0), batch_dims=1), outside)
         state = read_prime(self._model, ids[:, :-1], self._zeros(tf.shape(ids)[0]))
         last = tf.where(ids[:, -1] >= 0, ids[:, -1], self._start)
         count = tf.maximum(length, 1)  # the array of written characters must not be empty: it would have no shape

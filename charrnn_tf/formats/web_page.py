@@ -68,6 +68,7 @@ def web_page(checkpoint: str | Path, held_out: Ids | None) -> Page:
         "bytes": isinstance(record.vocabulary, ByteVocabulary),
         "characters": [ord(character) for character in record.vocabulary.characters],
         "start": start_id(record.vocabulary),
+        "line_start": record.line_start,
         "weights": {name: _encoded(rounding(each)) for name, each in weights.items()},
     }
     measured = 0 if known is None else len(known)

@@ -87,7 +87,8 @@ def read_checkpoint(checkpoint: str | Path, format: str) -> PlainModel:
     """A checkpoint's weights for a format that knows characters only. Raises ConfigError for a byte model."""
     model, record = load_model(checkpoint)
     if isinstance(record.vocabulary, ByteVocabulary):
-        raise ConfigError(f"format {format} supports characters only, and this model reads bytes. Use savedmodel or web.")
+        others = "savedmodel, onnx or web"
+        raise ConfigError(f"format {format} supports characters only, and this model reads bytes. Use {others}.")
     return plain(model, record.model, record.vocabulary)
 
 

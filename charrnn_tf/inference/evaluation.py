@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ..errors import ConfigError
+from ..errors import ConfigError, concise
 from ..machine.hardware import gpus
 from ..network.cells import Engine, State
-from ..network.model import character_losses, shard, zero_state
+from ..network.model import begun, character_losses, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
 from ..text.corpus import LeftOut, Progress, check_length
+from ..text.names import check_text
 from ..text.vocabulary import Ids, normalized
 from ..text.windows import Streams
 
@@ -51,6 +52,7 @@ class Evaluation:
         return {name: getattr(self, name) for name in names}
 
 
+@concise
 def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", window: int = 0) -> Evaluation:
     """Score a text with a saved model, from a zero state, every character but the first.
 
@@ -58,8 +60,9 @@ def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", windo
 
     unknown: "error" raises TextError for characters the model never saw, "skip" drops them.
     window: 0 for one pass over the text; N for windows of N characters, each from a zero state.
-    Raises TextError where fewer than two known characters are left.
+    Raises TextError where fewer than two known characters are left, and ConfigError for the name of a file.
     """
+    check_text(text)
     model, record = load_model(checkpoint)
     text = normalized(text, record.train.normalize)
     ids = record.vocabulary.encode(text, unknown)
@@ -80,7 +83,7 @@ class _Part(NamedTuple):
 
 
 class Evaluator:
-    """Scores texts with a model's current weights.
+    """Scores texts with a model's current weights; with those of a run with `lines`, every line from a zero state.
 
     A long text is read as parallel streams. Each starts `WARM_UP` characters before its part, unscored, so that its state
     is close to that of a single pass; the first stream is scored from its beginning.
@@ -105,6 +108,7 @@ class Evaluator:
         window: if not 0, score windows of this many characters, each from a zero state. stopped: called before each compiled
         call; StoppedError is raised once it returns True. progress: called after each with characters read and to read.
         """
+        ids = begun(self.model, ids)
         check_length(ids)
         if window < 0:
             raise ConfigError(f"`window` must be at least 0, got {window}")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ..errors import ConfigError
 from ..machine.startup import check_process
 from ..network.cells import State
-from ..network.model import advance, build_model, character_losses, input_table, zero_state
+from ..network.model import advance, begun, build_model, character_losses, input_table, zero_state
 from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
@@ -187,7 +187,7 @@ class Sampler:
         """Load a saved model. Raises CheckpointError where the checkpoint can't be used."""
         record = read_record(path)
         sampler = cls(record.model, record.vocabulary, batch_size)
-        sampler.normalize = record.train.normalize
+        sampler.normalize, sampler.model.line_start = record.train.normalize, record.line_start
         checkpoint.restore_weights(path, sampler.model)
         return sampler
 
@@ -260,7 +260,7 @@ class Sampler:
     def first_ids(self, prime: str, unknown: str = "error") -> Ids:
         """The ids that a text with this prime, from `as_read`, begins with; at least one."""
         ids = self.vocabulary.encode(prime, unknown).astype(np.int32)[-MOST_OF_PRIME:]
-        return ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32)
+        return begun(self.model, ids if len(ids) else np.array([start_id(self.vocabulary)], np.int32))
 
     def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
         """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
@@ -308,13 +308,18 @@ class Sampler:
         return Writer(self.model, self.config)
 
     def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """The known characters of a text, and the surprise of each in bits, read from a zero state; 0 for the first."""
+        """The known characters of a text, and the surprise of each in bits, read from a zero state.
+
+        0 for the first, unless the model reads a newline before it (`begun`).
+        """
         ids = self.vocabulary.encode(text, "skip")
         shown = [self.vocabulary.decode([n], "backslashreplace") for n in ids]
+        ids = begun(self.model, ids)
         if len(ids) < 2:
-            return shown, np.zeros(len(ids), np.float32)
+            return shown, np.zeros(len(shown), np.float32)
         nats, _ = character_losses(self.model, tf.constant(ids[None].astype(np.int32)), zero_state(self.config, 1))
-        return shown, np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
+        bits = np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
+        return shown, bits[-len(shown) :]
 
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = advance(self.model, input_table(self.model), ids, state)

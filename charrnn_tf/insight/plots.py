@@ -149,8 +149,16 @@ def smoothed(values: Values, amount: float, spans: Sequence[float] | None = None
 def _empty_figure(look: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
+    class Picture(Figure):
+        """A figure that notebooks show as a cell's last value; they know others only once pyplot is in use."""
+
+        def _repr_png_(self) -> bytes:
+            file = io.BytesIO()
+            self.savefig(file, format="png", dpi=100)
+            return file.getvalue()
+
     ink, grid = LOOKS[look]
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    figure = Picture(figsize=(8, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot(facecolor="none")
     axes.grid(color=grid, linewidth=0.5)
     axes.tick_params(colors=ink, which="both")

@@ -12,6 +12,7 @@ from typing import Any
 from ..settings.recipe import Machine, recipe
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
 GROUPS, GROUPS_OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -101,6 +102,17 @@ def only_avx2() -> bool:
 def onednn_by_default() -> bool:
     """Whether TensorFlow uses oneDNN on this CPU without being asked (x86 with instructions for neural networks)."""
     return bool({"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"} & _instructions())
+
+
+def lacks_avx() -> bool:
+    """Whether this is an x86 CPU without AVX, on which TensorFlow aborts."""
+    flags = _instructions()
+    return "sse2" in flags and "avx" not in flags
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the system's driver lists an NVIDIA GPU, usable or not."""
+    return NVIDIA.is_dir() and any(NVIDIA.iterdir())
 
 
 def physical_gpus() -> int:

@@ -3,6 +3,7 @@
 What needs TensorFlow calls it: importing the package must not change its host's environment.
 """
 
+import faulthandler
 import functools
 import json
 import os
@@ -14,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, warn
-from .hardware import ONEDNN, available_cores, gpus, onednn_by_default, processor
+from .hardware import (
+    ONEDNN,
+    available_cores,
+    gpus,
+    has_nvidia_gpu,
+    lacks_avx,
+    onednn_by_default,
+    physical_gpus,
+    processor,
+)
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _started: list[bool] = []  # whether this process has started it
@@ -32,6 +42,8 @@ def load() -> Any:
     before, its switches stay as they are. Raises ConfigError where Keras uses another backend.
     """
     check_backend()
+    if lacks_avx():
+        raise ConfigError("this CPU has no AVX instructions, without which TensorFlow's packages do not start")
     if not _imported_before():
         os.environ.setdefault(ONEDNN, "1")
     with nullcontext() if _imported_before() else _silence():
@@ -68,12 +80,17 @@ def start(shards: int | None = None, workers: bool = False) -> None:
     if missed:
         first = " and ".join(f"{variable}={value}" for variable, value in missed.items())
         warn(
-            "TensorFlow was started before charrnn_tf, with settings that can make it 1.4 times slower. Set "
+            "TensorFlow was started before charrnn_tf, with slower settings than charrnn_tf's. Set "
             f"{first} in the environment before you import it, or use charrnn_tf first."
         )
     if not workers:
         with nullcontext() if _imported_before() else _silence():
             tf.config.list_logical_devices()
+    if has_nvidia_gpu() and not physical_gpus():
+        warn(
+            "there is an NVIDIA GPU, but TensorFlow can't use it and computes on the CPU: pip install 'charrnn-tf[gpu]' "
+            f"brings the libraries that it needs, and {LOG_LEVEL}=0 in the environment shows its reasons."
+        )
 
 
 def check_backend() -> None:
@@ -161,7 +178,7 @@ def _silence() -> Iterator[None]:
     """Keep TensorFlow's start-up messages off the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for them.
 
     Some go to file descriptor 2 before any log level applies, so the descriptor is redirected meanwhile. If the start fails,
-    the messages are shown.
+    the messages are shown; if TensorFlow aborts the process, Python's account of it is.
     """
     if os.environ.get(LOG_LEVEL, "3") != "3":
         yield
@@ -174,7 +191,10 @@ def _silence() -> Iterator[None]:
         return
     if sys.stderr:  # None where it is closed
         sys.stderr.flush()
+    watched = faulthandler.is_enabled()
     with tempfile.TemporaryFile() as caught:
+        if not watched:
+            faulthandler.enable(kept)
         os.dup2(caught.fileno(), 2)
         try:
             yield
@@ -184,5 +204,7 @@ def _silence() -> Iterator[None]:
             os.write(2, caught.read())
             raise
         finally:
+            if not watched:
+                faulthandler.disable()
             os.dup2(kept, 2)
             os.close(kept)

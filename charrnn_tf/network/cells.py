@@ -49,7 +49,8 @@ class _Recurrent:
 
     A cell adds `scan` (a window in one loop: [T, B, G] -> [T, B, H]), `advance` (one character: [B, G] -> [B, H]) and
     `_input_bias`. precision: dtype of the factors of products; everything else stays in the weights' dtype, except gate
-    gradients, which the loop returns already rounded. kernel: recurrent kernel to use instead of the layer's own.
+    gradients, which the loop returns already rounded. kernel: recurrent kernel to use instead of the layer's own. kept: see
+    `loops`.
     """
 
     cell: Any
@@ -109,11 +110,11 @@ class LSTM(_Recurrent, keras.layers.LSTM):
     """`keras.layers.LSTM` with the loop of `loops.lstm_scan`; takes the same arguments."""
 
     def scan(
-        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None
+        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None, kept: Tensor = None
     ) -> tuple[Tensor, State]:
         """Run over a window: [T, B, 4H] and (hidden, cell) -> hidden states [T, B, H] and (hidden, cell)."""
         hidden, cell = state
-        outputs, hidden, cell = lstm_scan(projected, self._recurrent_kernel(kernel), hidden, cell, precision)
+        outputs, hidden, cell = lstm_scan(projected, self._recurrent_kernel(kernel), hidden, cell, precision, kept)
         return outputs, (hidden, cell)
 
     def advance(self, projected: Tensor, state: State) -> tuple[Tensor, State]:
@@ -131,10 +132,11 @@ class GRU(_Recurrent, keras.layers.GRU):
     """`keras.layers.GRU` (`reset_after=True`) with the loop of `loops.gru_scan`; takes the same arguments."""
 
     def scan(
-        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None
+        self, projected: Tensor, state: State, precision: Precision = None, kernel: Tensor = None, kept: Tensor = None
     ) -> tuple[Tensor, State]:
         """Run over a window: [T, B, 3H] and (hidden,) -> hidden states [T, B, H] and (hidden,)."""
-        outputs, hidden = gru_scan(projected, self._recurrent_kernel(kernel), self._hidden_bias(), state[0], precision)
+        recurrent, bias = self._recurrent_kernel(kernel), self._hidden_bias()
+        outputs, hidden = gru_scan(projected, recurrent, bias, state[0], precision, kept)
         return outputs, (hidden,)
 
     def advance(self, projected: Tensor, state: State) -> tuple[Tensor, State]:

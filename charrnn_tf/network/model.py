@@ -1,15 +1,20 @@
-"""The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time."""
+"""The stateful Keras model and its forward pass as pure functions: over windows, and one character at a time.
+
+A model of a run with `lines` has an attribute `line_start`, the id of the newline: these functions set the state to zero
+before they read it.
+"""
 
 import gc
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..machine import startup
 from ..settings.schema import CELLS, ModelConfig
+from ..text.vocabulary import Ids
 from .cells import LAYERS, Engine, State
 from .gradients import custom_gradient
 from .initializers import initialize
@@ -18,7 +23,8 @@ from .products import Precision, Tensor, dense_losses, linear, summed_product
 LARGE_VOCABULARY = 1024  # from this size on, a table of all characters or one-hot rows of a window would be too large
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
 
-_built = itertools.count(1)
+MODELS, PARAMETERS = 16, 8_000_000  # built since earlier models were collected; with more, they are collected again
+_built: list[int] = []  # parameters of the models since they were collected
 
 
 def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras.Model:
@@ -29,10 +35,14 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
     `seed`. It is float32 whatever Keras's global policy is.
     """
     startup.start()
-    if next(_built) % 4 == 0:  # earlier models are cycles; Python counts their few objects, not the bytes of their weights
+    if (
+        len(_built) >= MODELS or sum(_built) > PARAMETERS
+    ):  # models are cycles, and Python counts their few objects, not the bytes of their weights
         gc.collect()
+        _built.clear()
     with tf.variable_creator_scope(_without_number):
         model = _layers(config, batch_size)
+    _built.append(model.count_params())
     initialize(model, config, seed)
     return model
 
@@ -97,6 +107,10 @@ def recurrent_outputs(
     """Input of the dense layer, [T * B, H], time-major, and the states after; arguments as in `character_losses`."""
     after = []
     columns = tf.transpose(ids)
+    kept, newline = None, line_start(model)
+    if newline is not None:
+        kept = tf.cast(columns != newline, tf.float32)[..., None]
+        engine = Engine.FLOAT32 if engine is Engine.CUDNN else engine  # cuDNN can't reset a state inside a window
     outputs: Tensor = None
     for n, layer in enumerate(recurrent_layers(model)):
         kernel = kernels[n] if kernels else None
@@ -106,7 +120,7 @@ def recurrent_outputs(
         else:
             precision = engine.precision
             projected = layer.project(outputs, precision) if n else _first_projection(model, layer, columns, precision)
-            outputs, layer_state = layer.scan(projected, state[n], precision, kernel)
+            outputs, layer_state = layer.scan(projected, state[n], precision, kernel, kept)
         after.append(layer_state)
         if dropout:
             outputs = dropout(n, outputs)
@@ -120,6 +134,10 @@ def advance(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[Stat
     """
     after: list[State] = []
     outputs: Tensor = None
+    newline = line_start(model)
+    if newline is not None:
+        kept = (ids != newline)[:, None]
+        state = tf.nest.map_structure(lambda part: tf.where(kept, part, 0.0), state)
     for layer, before in zip(recurrent_layers(model), state, strict=True):
         outputs, layer_state = layer.advance(layer.project(outputs) if after else tf.gather(table, ids), before)
         after.append(layer_state)
@@ -135,6 +153,17 @@ def input_table(model: keras.Model) -> Tensor:
     layer = recurrent_layers(model)[0]
     inputs, embedded = _input_rows(model, layer)
     return layer.project(inputs) if embedded else layer.add_bias(inputs)
+
+
+def line_start(model: keras.Model) -> int | None:
+    """The id before which the state is set to zero; None: there is none."""
+    return getattr(model, "line_start", None)
+
+
+def begun(model: keras.Model, ids: Ids) -> Ids:
+    """A text's ids [characters] as the model reads them from a zero state: after a newline, in a run with `lines`."""
+    newline = line_start(model)
+    return ids if newline is None or list(ids[:1]) == [newline] else np.concatenate([[newline], ids]).astype(ids.dtype)
 
 
 def recurrent_layers(model: keras.Model) -> list[Any]:

@@ -27,8 +27,11 @@ def chart(rows: Sequence[Row]) -> str:
     for colour, line in lines.items():
         points = [f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line)]
         drawn += f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-    for x, y in (place(*point) for point in lines[VALIDATION]):  # a single one has no line
-        drawn += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{VALIDATION}"/>'
+    alone = [(TRAINING, point) for point in lines[TRAINING] if len(lines[TRAINING]) == 1]  # a single one has no line
+    for colour, point in alone + [(VALIDATION, point) for point in lines[VALIDATION]]:
+        x, y = place(*point)
+        drawn += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>'
+    validated = "validation loss, nats per character" if lines[VALIDATION] else "nats per character, without validation"
     labels = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
         for x, y, anchor, colour, text in (
@@ -36,7 +39,7 @@ def chart(rows: Sequence[Row]) -> str:
             (LEFT - 6, HEIGHT - BOTTOM - 4, "end", "#777", f"{low:.3f}"),
             (WIDTH - 8, HEIGHT - 6, "end", "#777", f"step {last:,}"),
             (LEFT, HEIGHT - 6, "start", TRAINING, "training loss"),
-            (LEFT + 110, HEIGHT - 6, "start", VALIDATION, "validation loss, nats per character"),
+            (LEFT + 110, HEIGHT - 6, "start", VALIDATION if lines[VALIDATION] else "#777", validated),
         )
     )
     return (

@@ -19,7 +19,8 @@ import keras
 import tensorflow as tf
 
 from ..errors import CheckpointError, reason, warn
-from ..files import sha256
+from ..files import literal_prefix, sha256
+from ..network.growth import grown
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
 from .record import CONFIG, INDEX, LISTS, SUMS, VARIABLES, Record, read_record, source_list, to_json
@@ -125,35 +126,41 @@ def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
     _read(path, variables, whole=True)
 
 
-def restore_weights(path: str | Path, model: keras.Model) -> None:
-    """Restore only the weights of a checkpoint, into a model of any batch size."""
-    _read(path, {"weights": weights(model)}, whole=False)
+def restore_weights(path: str | Path, model: keras.Model, adds: bool = False) -> None:
+    """Restore only the weights of a checkpoint, into a model of any batch size.
+
+    adds: the model may have more characters, which get weights of their own as `network.growth` explains.
+    """
+    _read(path, {"weights": weights(model)}, whole=False, adds=adds)
 
 
 def load_model(path: str | Path, batch_size: int = 1) -> tuple[keras.Model, Record]:
     """Build a checkpoint's model with its weights, for any batch size."""
     record = read_record(path)
     model = build_model(record.model, batch_size)
+    model.line_start = record.line_start
     restore_weights(path, model)
     return model, record
 
 
-def _read(path: str | Path, groups: Mapping[str, Mapping[str, Any]], whole: bool) -> None:
+def _read(path: str | Path, groups: Mapping[str, Mapping[str, Any]], whole: bool, adds: bool = False) -> None:
     """Assign each variable of these groups from the file, and compare its value with the file's.
 
     TensorFlow's own `read` checks only what it tracks, which can be nothing. whole: the file must have no other groups.
     """
     expected = {f"{group}/{_escaped(name)}{VALUE}": each for group, named in groups.items() for name, each in named.items()}
     try:
-        file = tf.train.load_checkpoint(str(Path(path) / VARIABLES))
-        stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
-        if unlike := sorted(stored ^ expected.keys()):
-            raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
-        for key, variable in expected.items():
-            value = file.get_tensor(key)
-            variable.assign(value)
-            if variable.numpy().tobytes() != value.tobytes():
-                raise ValueError(f"{key.removesuffix(VALUE)} has another value after it was read")
+        with literal_prefix(Path(path) / VARIABLES) as prefix:
+            file = tf.train.load_checkpoint(prefix)
+            stored = {key for key in file.get_variable_to_shape_map() if whole or key.partition("/")[0] in groups} - {GRAPH}
+            if unlike := sorted(stored ^ expected.keys()):
+                raise ValueError(f"{len(unlike)} variables are only in one of them, such as {unlike[0].removesuffix(VALUE)}")
+            for key, variable in expected.items():
+                value = file.get_tensor(key)
+                value = grown(value, variable.shape) if adds else value
+                variable.assign(value)
+                if variable.numpy().tobytes() != value.tobytes():
+                    raise ValueError(f"{key.removesuffix(VALUE)} has another value after it was read")
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         first_line = str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(f"{str(path)!r} does not fit its own record: {first_line}") from error

@@ -18,6 +18,7 @@ from ..errors import CharRNNError, CheckpointError, ConfigError, reason
 from ..files import sha256
 from ..settings.schema import ModelConfig, TrainConfig, finite_number, from_json, text_encoding, whole_number
 from ..text.corpus import MOST_SOURCES, Source, TextRecord
+from ..text.lines import line_start
 from ..text.vocabulary import ByteVocabulary, Vocabulary
 
 FORMAT = 3
@@ -50,6 +51,11 @@ class Record:
     def name(self) -> str:
         """The folder's name."""
         return f"i{self.step}_l{self.model.hidden_size}"
+
+    @property
+    def line_start(self) -> int | None:
+        """The id of the newline before which the state is set to zero, in a run with `lines`."""
+        return line_start(self.vocabulary, self.train)
 
     def train_on(self, gpus: int) -> TrainConfig:
         """The training settings; shards and XLA are undecided where the run moves between CPU and GPU."""
@@ -122,6 +128,8 @@ def verify(path: Path) -> None:
     Files that have not changed since this process verified them are not hashed again.
     """
     if not (path / CONFIG).is_file():
+        if (path / INDEX).is_file() and (inside := [str(file.parent) for file in path.glob(f"i*/{CONFIG}")]):
+            raise CheckpointError(f"{str(path)!r} is a run's folder; pass one of its checkpoints: {max(inside)!r}")
         raise CheckpointError(f"{str(path)!r} is not a checkpoint: it has no {CONFIG}. {TRAIN_HINT}")
     try:
         state, settled = _state(path)

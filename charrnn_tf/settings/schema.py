@@ -27,6 +27,7 @@ SCHEDULES = ("constant", "cosine", "step")
 NORMAL_FORMS = ("none", "nfc", "nfd")
 VOCABULARIES = ("corpus", "printable", "bytes")
 UNKNOWN = ("error", "skip")
+ADD = "add"  # of `unknown`, for a run that starts from another model's weights
 PRECISIONS = ("float32", "bfloat16")  # `network.cells.Engine` and `training.state.choose_engine` implement them
 STRATEGIES = ("none", "mirrored", "multiworker")
 BUDGETS = ("epochs", "max_steps", "max_seconds")
@@ -150,7 +151,11 @@ class TrainConfig(_Checked):
     )  # fmt: skip
     min_count: int = setting(1, "Drop characters that occur fewer than N times.", TEXT, least=1)
     unknown: str = setting(
-        "error", "Characters outside the vocabulary: stop with an error, or skip them.", TEXT, choices=UNKNOWN
+        "error", "Characters outside the vocabulary: stop with an error, skip them, or add them (with --init-from).", TEXT,
+        choices=(*UNKNOWN, ADD),
+    )  # fmt: skip
+    lines: bool = setting(
+        False, "Take every line as a text of its own: start each from a zero state, and shuffle them.", TEXT, shown="off"
     )
 
     max_seconds: float | None = setting(

@@ -17,16 +17,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, TextError, describe_character, listed, warn
-from ..settings.schema import VOCABULARIES
+from ..errors import ConfigError, TextError, concise, listed, warn
+from ..settings.schema import ADD, VOCABULARIES
 from . import cache
+from .added import NAMED, Added, check_can_add, most_frequent, occurrences
 from .kinds import FEW, MOST_NULS
 from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 
 CODE_POINTS = sys.maxunicode + 1
 MUCH, MOST = 0.05, 0.5  # parts of a text that are skipped: from there on a warning, above that an error
-NAMED = 5  # skipped characters that a message names
 MOST_SOURCES = 100  # files of a text that each checkpoint names; more go to a list beside the checkpoints
 MAPPED_FROM = 1 << 22  # characters; longer texts are encoded into a file
 Progress = Callable[[str, int, int | None], None]  # called after each block: activity, bytes done, total bytes if known
@@ -109,9 +109,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         percent = f"{self.share:.1%}" if self.share >= 0.001 else "under 0.1%"
-        most = ", ".join(f"{describe_character(character)} {count:,} times" for character, count in self.most)
         which = "most often " if self.count > sum(count for _, count in self.most) else ""
-        return f"{self.count:,} of {self.characters:,} characters ({percent}) are left out, {which}{most}"
+        return f"{self.count:,} of {self.characters:,} characters ({percent}) are left out, {which}{occurrences(self.most)}"
 
     def warn(self, title: str) -> None:
         """Log a warning if they are many."""
@@ -128,6 +127,7 @@ class Corpus:
     text: TextRecord
     kept: Path | None = None  # cache entry of the ids
     left_out: LeftOut | None = None  # None: nothing
+    added: Added | None = None  # None: nothing
 
 
 def load_corpus(
@@ -151,7 +151,8 @@ def load_corpus(
     means the built-in corpus.
     content: the text itself, instead of names.
     vocabulary: "corpus" (the text's own characters), "printable" (string.printable), "bytes" or a Vocabulary.
-    unknown: "error" or "skip" for characters outside the vocabulary; None means "skip" if min_count is above 1.
+    unknown: "error" or "skip" for characters outside the vocabulary, or "add" for a Vocabulary to be extended by them; None
+    means "skip" if min_count is above 1.
     min_count: the vocabulary leaves out characters that occur fewer times.
     separator: text to put between two files; None means a newline after files that lack one.
     limit_chars: length to read.
@@ -168,6 +169,8 @@ def load_corpus(
     if min_count > 1 and vocabulary != "corpus":
         raise ConfigError("`min_count` selects among the text's own characters: use it only with `vocabulary` corpus")
     as_bytes = vocabulary == "bytes" or isinstance(vocabulary, ByteVocabulary)
+    if unknown == ADD:
+        check_can_add(vocabulary)
     if may_skip_most is None:
         may_skip_most = unknown == "skip"
     unknown = unknown or ("skip" if min_count > 1 else "error")
@@ -206,6 +209,11 @@ class _Reader:
         """The identities of the files, before they are read."""
         return [cache.identity(path) for path in self.text.paths]
 
+    @property
+    def handling(self) -> str:
+        """What happens to characters outside the vocabulary, once it is extended."""
+        return "error" if self.unknown == ADD else self.unknown
+
     def description(self) -> list[Any]:
         """Everything that the ids depend on."""
         text, vocabulary = self.text, self.vocabulary
@@ -224,7 +232,8 @@ class _Reader:
         record = TextRecord(tuple(Source(**source) for source in about.pop("sources")), **about)
         _check(record, expected)
         left_out = LeftOut(record.left_out, record.characters, tuple(map(tuple, known["most_left_out"])))
-        return Corpus(ids, vocabulary, record, cache.folder() / name, left_out if left_out.count else None)
+        added = Added.of(self.vocabulary, vocabulary, known.get("most_added", ()))
+        return Corpus(ids, vocabulary, record, cache.folder() / name, left_out if left_out.count else None, added)
 
     def read(self, name: str | None, expected: TextRecord | None) -> Corpus:
         """Count, then encode. name: cache entry for the ids of a long text."""
@@ -236,25 +245,28 @@ class _Reader:
         if nuls > MOST_NULS and record.characters >= FEW and self.text.files != (GIVEN,) and not self.text.as_bytes:
             raise TextError(f"{self.text.title} is not plain text: {nuls:.0%} of its characters are NULs")
         vocabulary = self._vocabulary(counts)
+        most_added = most_frequent(counts, vocabulary) if self.unknown == ADD else ()
+        if most_added:
+            vocabulary = vocabulary.extended(map(chr, np.flatnonzero(counts)))
+        added = Added.of(self.vocabulary, vocabulary, most_added)
         present = "".join(map(chr, np.flatnonzero(counts)))
         try:
-            known = vocabulary.encode_characters(present, self.unknown)
+            known = vocabulary.encode_characters(present, self.handling)
         except TextError as error:
             raise TextError(f"{self.text.title} has {error}") from error
         size = int(counts[vocabulary.code_points[known]].sum())
         if not size:
             raise TextError(f"{self.text.title} has no character of the vocabulary")
-        counts[vocabulary.code_points[known]] = 0
-        most = tuple((chr(n), int(counts[n])) for n in np.argsort(-counts, kind="stable")[:NAMED] if counts[n])
+        most = most_frequent(counts, vocabulary)
         left_out = LeftOut(record.characters - size, record.characters, most) if most else None
         record = dataclasses.replace(record, left_out=record.characters - size)
         if record.characters < MAPPED_FROM:
             ids = np.concatenate(list(self._encoded(vocabulary, size)))
-            return Corpus(ids, vocabulary, record, left_out=left_out)
+            return Corpus(ids, vocabulary, record, left_out=left_out, added=added)
         about = {"vocabulary": vocabulary.characters, "record": dataclasses.asdict(record), "most_left_out": most}
-        about["files"] = self.files if name else []
+        about |= {"files": self.files if name else [], "most_added": most_added}
         ids = cache.write(name, vocabulary.dtype, self._encoded(vocabulary, size), about)
-        return Corpus(ids, vocabulary, record, cache.folder() / name if name else None, left_out)
+        return Corpus(ids, vocabulary, record, cache.folder() / name if name else None, left_out, added)
 
     def _count(self) -> tuple[npt.NDArray[np.int64], TextRecord]:
         """The number of occurrences of each code point, and the record of the text."""
@@ -288,7 +300,7 @@ class _Reader:
         """The ids in blocks; raises TextError unless they are `size` in total."""
         left = size
         for block in self.text.blocks(self._progress("Encoding")):
-            ids = vocabulary.encode_characters(block, self.unknown)
+            ids = vocabulary.encode_characters(block, self.handling)
             left -= len(ids)
             if left < 0:
                 break
@@ -324,15 +336,15 @@ def check_length(ids: Ids, title: str = "the text") -> None:
         raise TextError(f"{title} has fewer than two characters that the model knows: there is nothing to score")
 
 
+@concise
 def load_text(
     *names: str | Path, separator: str | None = None, limit_chars: int | None = None, encoding: str = "utf-8",
     normalize: str = "none",
 ) -> str:  # fmt: skip
     """The text of files, folders and globs as one string; without a name, the built-in corpus.
 
-    separator: text to put between two files; None means a newline after files that lack one. limit_chars: length to read.
-    encoding: of the files, any text codec of Python. normalize: canonical form of Unicode, "nfc" or "nfd", or "none".
-    Raises TextError naming the file that can't be read.
+    separator: between two files; None means a newline after files that lack one. limit_chars: length to read. encoding: any
+    text codec of Python. normalize: canonical form of Unicode, "nfc", "nfd" or "none". Raises TextError, naming the file.
     """
     with Text(tuple(map(str, names)), separator, limit_chars, encoding=encoding, normalize=normalize) as text:
         return "".join(text.blocks())

@@ -57,7 +57,7 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 )  # fmt: skip
 BEGINNINGS = tuple(beginning for beginning, *_ in SIGNATURES)
 TAR_HEADER, TAR_SUM = 512, slice(148, 156)  # bytes
-CONTROLS = [chr(n) for n in (*range(32), 127, *range(0x80, 0xA0)) if chr(n) not in "\t\n\v\f\r\b\x1b\x85"]
+CONTROLS = {chr(n) for n in (*range(32), 127, *range(0x80, 0xA0))} - set("\t\n\v\f\r\b\x1b\x85")
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -69,6 +69,7 @@ WIDE = ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be")
 EBCDIC = ("cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140")  # mainframes': no ASCII in common with any other
 SAMPLE = 1 << 16  # bytes to recognise an encoding by
 FEW = 16  # characters: a shorter text is taken as it is
+COUNTED = 1 << 14  # characters of a text in which control characters are counted
 MOST_NULS, MOST_CONTROLS = 0.1, 0.25  # of the characters of a text
 WESTERN = set("àâäáãåæçéèêëíìîïñóòôöõøœúùûüÿßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒÚÙÛÜ’‘“”„–—…«»°€£§¿¡ºª·\u00a0")  # noqa: RUF001
 
@@ -107,11 +108,19 @@ def not_plain(text: str) -> str | None:
     """Why the first block of a file read as UTF-8 can't be plain text; None if it can."""
     if len(text) < FEW:
         return None
-    for what, characters, most in (("NULs", CONTROLS[:1], MOST_NULS), ("control characters", CONTROLS, MOST_CONTROLS)):
-        share = sum(map(text.count, characters)) / len(text)
+    sample, found = text[:COUNTED], controls(text)
+    for what, characters, most in (("NULs", {"\0"} & found, MOST_NULS), ("control characters", found, MOST_CONTROLS)):
+        share = sum(map(sample.count, characters)) / len(sample)
         if share > most:
             return f"{share:.0%} of its characters are {what}"
-    return "it switches character sets by escape sequences" if any(each in text for each in ISO_2022) else None
+    if "\x1b" in text and any(each in text for each in ISO_2022):
+        return "it switches character sets by escape sequences"
+    return None
+
+
+def controls(text: str) -> set[str]:
+    """The control characters, other than those of plain text, at the beginning of a text."""
+    return CONTROLS & set(text[:COUNTED])
 
 
 def wide_encoding(data: bytes) -> str | None:
@@ -164,7 +173,7 @@ def looks_like(data: bytes, start: int = 0) -> str | None:
     data = b"\n".join(line for line in data.split(b"\n") if not line.isascii()) or data  # lines of ASCII tell nothing
     others = [*WIDE, *EBCDIC, "utf_7", "utf_8", "ascii"]
     texts = {found.encoding: str(found) for found in from_bytes(data, cp_exclusion=others)}
-    found = [name for name, text in texts.items() if not any(control in text for control in CONTROLS)]
+    found = [name for name, text in texts.items() if not CONTROLS & set(text)]
     japanese = [name for name in found if _kana(texts[name]) > 0.2]  # no other language has them
     for best in (japanese or found)[:1]:
         same = (name for name in COMMON if data.decode(name, "replace") == texts[best])

@@ -3,11 +3,13 @@
 import fnmatch
 import glob
 import os
+import re
 from collections.abc import Iterator
 
-from ..errors import TextError, listed, reason
+from ..errors import ConfigError, TextError, listed, reason
 
 STANDARD_INPUT = "-"
+NAME = re.compile(r"[^\s]*\.[A-Za-z][A-Za-z0-9]{1,4}")  # what a text of one word is hardly ever like
 
 
 def expand(name: str) -> list[str]:
@@ -30,6 +32,16 @@ def expand(name: str) -> list[str]:
     if not files:
         raise TextError(f"can't read {name!r}: {'the folder holds no files' if os.path.isdir(name) else 'no file matches'}")
     return files
+
+
+def check_text(text: object) -> None:
+    """Raise ConfigError for what was meant as a text but is no string, or is the name of a file."""
+    if not isinstance(text, str):
+        raise ConfigError(f"a text must be a string, got {type(text).__name__}")
+    if NAME.fullmatch(text):
+        raise ConfigError(
+            f"{text!r} looks like the name of a file, where a text is meant: read it with charrnn_tf.load_text({text!r})"
+        )
 
 
 def _files_in(folder: str) -> Iterator[str]:

@@ -264,9 +264,9 @@ def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)()
     expected = encoding.upper() if encoding.startswith("utf") else encoding
     offset = 0  # of the next byte to read
-    first = True
+    first, data = True, b""
     while True:
-        data = file.read(BLOCK_BYTES)
+        before, data = data, file.read(BLOCK_BYTES)
         if offset == 0 and (kind := kinds.signature(data)):
             raise TextError(f"{name} is {kind[0]}, not plain text. {kind[1]}, {OR_BYTES}")
         pending = len(decoder.getstate()[0])
@@ -274,7 +274,7 @@ def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
             block = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             where = f"byte {offset - pending + error.start} is 0x{error.object[error.start]:02X}"
-            advice = _advice(error.object, encoding, error.start)
+            advice = _advice(before + data, encoding, len(before) - pending + error.start)
             raise TextError(f"{name} is not {expected}: {where}. {advice}, {OR_BYTES}") from None
         except UnicodeError as error:  # without a place: no byte order mark
             raise TextError(f"{name} is not {expected}: {error}. {_advice(data, encoding)}, {OR_BYTES}") from None
@@ -295,10 +295,10 @@ def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: st
         raise TextError(f"{name} is not plain text in {expected}: {why}. {_advice(data, encoding)}, {OR_BYTES}")
     if not encoding.startswith("utf") and kinds.is_utf8(data):
         warn(f"{name} is read as {encoding}, but its bytes are UTF-8.")
-    elif controls := [control for control in kinds.CONTROLS if control >= "\x7f" and control in block][:1]:
+    elif controls := [control for control in kinds.controls(block) if control >= "\x7f"]:
         other = kinds.looks_like(data)
         better = f"; it looks like {other}" if other not in (None, encoding) else ""
-        warn(f"{name}, read as {expected}, has control characters such as {describe_character(controls[0])}{better}.")
+        warn(f"{name}, read as {expected}, has control characters such as {describe_character(min(controls))}{better}.")
 
 
 def _advice(data: bytes, encoding: str, start: int = 0) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, TextError, describe_character
 from ..settings.schema import UNKNOWN
+from .names import check_text
 
 NO_ID = 255  # entry for unknown bytes in a table of 256 ids
 Ids = npt.NDArray[Any]  # any unsigned integer type, the smallest that fits the vocabulary
@@ -47,13 +48,18 @@ class Vocabulary:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """The text's distinct characters in code-point order."""
+        """The text's distinct characters in code-point order. Raises ConfigError for the name of a file."""
+        check_text(text)
         return cls(sorted(set(text)))
 
     @classmethod
     def printable(cls) -> Self:
         """`string.printable`: 100 ASCII characters, in Python's order."""
         return cls(string.printable)
+
+    def extended(self, characters: Iterable[str]) -> "Vocabulary":
+        """This vocabulary followed by those of the characters that it lacks, in code-point order."""
+        return Vocabulary(self.characters + "".join(sorted(set(characters) - set(self.characters))))
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -155,6 +161,10 @@ class ByteVocabulary(Vocabulary):
 
     def __repr__(self) -> str:
         return "ByteVocabulary()"
+
+    def extended(self, characters: Iterable[str]) -> "Vocabulary":
+        """This vocabulary itself: bytes spell every character."""
+        return self
 
     def encode(self, text: str, unknown: str = "error") -> Ids:
         """The UTF-8 bytes of a text, [bytes]."""

@@ -14,7 +14,8 @@ from ..runs.find import list_checkpoints
 from ..runs.record import CONFIG, Record, read_record
 from ..settings.merge import Asked, check_resumed, check_share
 from ..settings.presets import DEFAULT
-from ..settings.schema import ModelConfig, TrainConfig
+from ..settings.schema import ADD, ModelConfig, TrainConfig
+from ..text.added import check_can_add
 from ..text.corpus import Source, TextRecord
 from ..text.sources import GIVEN_IDS
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
@@ -32,6 +33,8 @@ def check_arguments(
     replicas: Replicas,
 ) -> None:
     """Raise ConfigError for arguments that contradict each other."""
+    if not isinstance(train_config, TrainConfig):
+        raise ConfigError(f"`train_config` must be a TrainConfig, got {type(train_config).__name__}")
     if resume and overwrite:
         raise ConfigError("`resume` continues a run and `overwrite` replaces it; pass only one of them")
     if overwrite and init_from and Path(init_from).resolve().parent == Path(directory).resolve():
@@ -44,6 +47,8 @@ def check_arguments(
             f"`strategy` {train_config.strategy} needs replicas: Trainer(..., replicas={its}) "
             "from charrnn_tf.distributed.strategies"
         )
+    if train_config.unknown == ADD and not (init_from or resume):
+        check_can_add(None)
     check_share(train_config.batch_size, replicas.count)
 
 
@@ -59,6 +64,8 @@ def checked(
             f"`vocabulary` must be a charrnn_tf.Vocabulary, got {type(vocabulary).__name__}. Make one with "
             "Vocabulary.from_text(text), or Vocabulary(characters) in the order of their ids."
         )
+    if not isinstance(model_config, ModelConfig):
+        raise ConfigError(f"`model_config` must be a ModelConfig, got {type(model_config).__name__}")
     if model_config.vocab_size != len(vocabulary):
         raise ConfigError(
             f"`vocab_size` of the model is {model_config.vocab_size}, but the vocabulary has {len(vocabulary)} characters. "
@@ -86,8 +93,11 @@ def record_of(ids: Ids) -> TextRecord:
     return TextRecord((Source(GIVEN_IDS, sums, len(ids)),), sums, len(ids))
 
 
-def check_initial(init_from: str | Path, model_config: ModelConfig, vocabulary: Vocabulary) -> None:
-    """Raise ConfigError unless `init_from` is a checkpoint of a model of the same shape and vocabulary."""
+def check_initial(init_from: str | Path, model_config: ModelConfig, vocabulary: Vocabulary, adds: bool = False) -> None:
+    """Raise ConfigError unless `init_from` is a checkpoint of a model of the same shape and vocabulary.
+
+    adds: the vocabulary may have further characters behind those of the model, in code-point order.
+    """
     is_checkpoint = os.path.isfile(Path(init_from) / CONFIG)
     if not is_checkpoint and os.path.isdir(init_from) and (found := list_checkpoints(init_from)):
         raise ConfigError(
@@ -98,8 +108,12 @@ def check_initial(init_from: str | Path, model_config: ModelConfig, vocabulary: 
         theirs, ours = getattr(record.model, name), getattr(model_config, name)
         if theirs != ours:
             raise ConfigError(f"`{name}` {ours} contradicts `init_from`: the model in {str(init_from)!r} has {theirs}")
-    if record.vocabulary != vocabulary:
-        raise ConfigError(f"the vocabulary contradicts `init_from`: {_differ(record.vocabulary, vocabulary, init_from)}")
+    known = record.vocabulary
+    if adds:
+        check_can_add(known, f"the model in {str(init_from)!r}")
+        known = known.extended(vocabulary.characters)
+    if known != vocabulary:
+        raise ConfigError(f"the vocabulary contradicts `init_from`: {_differ(known, vocabulary, init_from)}")
 
 
 def resumed(

@@ -18,12 +18,15 @@ def zero_states(
 ) -> list[State]:
     """The states before a step's window: zero at an epoch's start, and otherwise per stream with chance `state_reset`.
 
+    With `lines` there are no random resets, which would cut lines: each line starts from a zero state anyway.
     rows: streams of the whole batch that the states belong to.
     """
     bits = tf.random.stateless_uniform(  # integers, since XLA converts them to floats differently
         (config.batch_size, 1), seed_of(config, step, "reset"), None, None, tf.int32, alg="philox"
     )
-    fresh = (tf.cast(bits, tf.float64) / 2**32 + 0.5 < config.state_reset) | (step % steps_per_epoch == 0)
+    fresh = (tf.cast(bits, tf.float64) / 2**32 + 0.5 < (0.0 if config.lines else config.state_reset)) | (
+        step % steps_per_epoch == 0
+    )
     return tf.nest.map_structure(lambda part: tf.where(fresh[rows], tf.zeros_like(part), part), state)
 
 

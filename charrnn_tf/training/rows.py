@@ -1,6 +1,7 @@
 """What `Trainer.run` returns: trains while it is iterated over, and saves where it is interrupted or left."""
 
 import atexit
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from ..errors import CharRNNError, warn
 from ..runs.metrics import Row
 from .budget import Clock
 
-NOT_BEGUN = "training has not begun: it goes on only while you iterate, as in `for row in trainer.run(): ...`"
+NOT_BEGUN = "Training has not begun: it goes on only while you iterate, as in `for row in trainer.run(): ...`"
 _running: weakref.WeakValueDictionary[Path, "Rows"] = weakref.WeakValueDictionary()  # those that hold a run's folder
 
 
@@ -24,8 +25,12 @@ class Rows(Iterator[Row]):
     raises KeyboardInterrupt. Both hold for a run in one process; with several workers, `Trainer.stop` ends all of them.
     """
 
-    def __init__(self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None]) -> None:
-        self._rows, self._folder, self._clock, self._stop = rows, folder.resolve(), clock, stop
+    def __init__(
+        self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None], hint: str | None = None
+    ) -> None:
+        """hint: what to say where nobody iterates; by default, that training has not begun."""
+        self._hint = hint or NOT_BEGUN
+        self._rows, self._folder, self._clock, self._stop = rows, Path(os.path.realpath(folder)), clock, stop
         self._begun = self._ended = False
         self._training = threading.Lock()  # held while the next row is waited for
         self._interrupted = False
@@ -62,13 +67,13 @@ class Rows(Iterator[Row]):
 
     def __del__(self) -> None:
         if not self._begun:
-            warn(f"{NOT_BEGUN[0].upper()}{NOT_BEGUN[1:]}")
+            warn(self._hint)
         elif not sys.is_finalizing():
             _close(self)
 
     def __repr__(self) -> str:
         if not self._begun:
-            return f"<{NOT_BEGUN}>"
+            return f"<{self._hint}>"
         return f"<rows of the run in {str(self._folder)!r}{', ended' if self._ended else ''}>"
 
     def _take_interrupts(self) -> None:
@@ -107,7 +112,7 @@ def _handler(reference: "weakref.ref[Rows]") -> Callable[[int, Any], None]:
 
 def release(folder: str | Path) -> None:
     """Save and end a run that this process has begun in a folder and left between two rows."""
-    rows = _running.get(Path(folder).resolve())
+    rows = _running.get(Path(os.path.realpath(folder)))
     if rows:
         rows.close()
 

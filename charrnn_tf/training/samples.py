@@ -6,6 +6,7 @@ from typing import Protocol
 import keras
 
 from ..inference.sampling import Sampler
+from ..network.model import line_start
 from ..settings.schema import ModelConfig, TrainConfig
 from ..text.vocabulary import Vocabulary
 
@@ -33,7 +34,7 @@ class Samples:
     def show(self, model: keras.Model, step: int, display: Display) -> None:
         """Show the texts of a step: the same seed, step and weights give the same texts."""
         config, sampler = self._config, self._sampler()
-        sampler.normalize = config.normalize
+        sampler.normalize, sampler.model.line_start = config.normalize, line_start(model)
         sampler.model.set_weights(model.get_weights())
         for prime in config.sample_prime:
             text = sampler.sample(

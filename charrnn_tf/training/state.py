@@ -18,10 +18,14 @@ COUNTERS = ("step", "loss_sum", "loss_steps", "skipped", "skipped_in_a_row")
 class RunState:
     """Everything that a step reads and writes, as variables; checkpoints save them."""
 
-    def __init__(self, model_config: ModelConfig, config: TrainConfig, replicas: Replicas = ALONE) -> None:
+    def __init__(
+        self, model_config: ModelConfig, config: TrainConfig, replicas: Replicas = ALONE, line_start: int | None = None
+    ) -> None:
         self.replicas = replicas
         self.engine = choose_engine(config)
         self.copies = [self._copy(model_config, config, device) for device in replicas.devices]
+        for model, _ in self.copies:
+            model.line_start = line_start
         self.model, self.optimizer = self.copies[0]
         zeros = zero_state(model_config, config.batch_size)
         self.recurrent = [tuple(tf.Variable(zero, trainable=False) for zero in layer) for layer in zeros]

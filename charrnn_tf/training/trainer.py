@@ -21,10 +21,10 @@ from ..runs.directory import ReadOnlyDirectory, RunDirectory
 from ..runs.metrics import Row
 from ..runs.record import Record
 from ..settings.merge import complete
-from ..settings.schema import ModelConfig, TrainConfig
+from ..settings.schema import ADD, ModelConfig, TrainConfig
 from ..text.corpus import TextRecord
+from ..text.lines import arranged, line_start, parts
 from ..text.vocabulary import Ids, Vocabulary
-from ..text.windows import Streams, hold_out
 from . import fit
 from .budget import Calendar, Clock, Pace
 from .compiled import TrainSteps, check_losses, compile_steps
@@ -72,15 +72,15 @@ class Trainer:
         fit.check_arguments(directory, resume, overwrite, init_from, train_config, replicas)
         ids, train_config = fit.checked(ids, vocabulary, model_config, train_config)
         if init_from and not resume:
-            fit.check_initial(init_from, model_config, vocabulary)
+            fit.check_initial(init_from, model_config, vocabulary, adds=train_config.unknown == ADD)
         self.clock, self.pace = Clock(started), Pace(train_config)
         self.model_config, self.vocabulary = model_config, vocabulary
         self.text = text or fit.record_of(ids)
         self.init_from = str(init_from) if init_from else None
-        training, validation = hold_out(ids, train_config.training_characters(len(ids)))
+        ids = arranged(ids, vocabulary, train_config)
+        self.streams, training, validation = parts(ids, vocabulary, train_config)
         self.held_out = len(ids) - len(training)  # characters
         self.validation_characters = len(validation)  # that each validation reads
-        self.streams = Streams.cut(training, train_config.batch_size, train_config.num_steps)
         self.steps_per_epoch = self.streams.steps_per_epoch  # windows in one pass over the training part
         self.replicas = replicas
         self.directory = self._open_directory(directory, train_config.keep, resume, overwrite)
@@ -94,7 +94,7 @@ class Trainer:
         self.config = dataclasses.replace(config, shards=shards, xla=bool(config.xla) and replicas.alone)
         self.calendar = Calendar(self.config, self.steps_per_epoch, validates=self.validation_characters > 1)
         self.total_steps = self.calendar.total_steps  # at which `max_steps` or `epochs` ends the run; None without either
-        self.state = RunState(model_config, self.config, replicas)
+        self.state = RunState(model_config, self.config, replicas, line_start(vocabulary, self.config))
         self.model = self.state.model
         self._restore(before, record)
         self.last_validation: float | None = None  # of this process
@@ -123,7 +123,7 @@ class Trainer:
             checkpoint.restore(path, self.state.variables())
             self.clock.before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
         elif self.init_from:
-            checkpoint.restore_weights(self.init_from, self.model)
+            checkpoint.restore_weights(self.init_from, self.model, adds=self.config.unknown == ADD)
         self.state.spread()
 
     @property
@@ -168,7 +168,7 @@ class Trainer:
         the chief decides and writes. Raises PeerError where another worker ends.
         """
         check_process()
-        return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop)
+        return Rows(self._until_stopped(display), self.directory.path, self.clock, self.stop, self.nothing_to_do)
 
     def _until_stopped(self, display: Display | None) -> Generator[Row]:
         """`_run`, with errors for lost workers."""

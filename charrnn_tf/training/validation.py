@@ -11,7 +11,7 @@ from ..text.vocabulary import Ids
 FLAT = 0.01  # relative fall of the training loss, over all validations that patience waits for, below which it is flat
 UNLIKE = (
     "the held-out part, the end of the text, is unlike the rest: the validation loss says little about the model. Shuffle a "
-    "text that is sorted, or leave out an appendix."
+    "text that is sorted (a list of lines: with `lines`), or leave out an appendix."
 )
 
 

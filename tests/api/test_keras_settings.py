@@ -16,7 +16,7 @@ import charrnn_tf as cr
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_process")]
 
 SETTINGS = {"hidden_size": 8, "num_layers": 1, "dropout": 0.1, "batch_size": 2, "num_steps": 8, "seed": 1}
-OUTPUTS = {"savedmodel": "model", "keras": "model.keras", "web": "model.html"}
+OUTPUTS = {"savedmodel": "model", "keras": "model.keras", "onnx": "model.onnx", "web": "model.html"}
 
 
 def outcome(folder):
@@ -35,6 +35,7 @@ def outcome(folder):
         "sample": str(run.sample("The ", 30, seed=1)),
         "savedmodel": exported["nats"].numpy().tobytes(),
         "keras": (plain.dtype, plain.numpy().tobytes()),
+        "onnx": (folder / "model.onnx").read_bytes(),
         "web": (folder / "model.html").read_bytes(),
         "model": (other.dtype, other.numpy().tobytes()),
     }

@@ -199,3 +199,41 @@ def test_time_counts_from_the_call_and_not_from_the_import():
     begun = time.monotonic()
     run = cr.train(text=TEXT, display=False, **TINY)
     assert run.history[-1].seconds <= time.monotonic() - begun
+
+
+# What was meant as something else
+
+
+@pytest.mark.parametrize("source", ["First line\nSecond line", "to be or not to be", "x" * 2000])
+def test_a_text_in_place_of_a_files_name_is_told_in_a_short_line(source):
+    with pytest.raises(ConfigError, match=r"is not the name of a file: pass a text itself as `text`") as caught:
+        cr.train(source, display=False)
+    assert len(str(caught.value)) < 120
+
+
+def test_a_files_name_in_place_of_a_text_is_not_scored_or_learnt(finished, tmp_path):
+    for call in (
+        lambda: finished.evaluate("ana.txt"), lambda: finished.report("ana.txt", tmp_path / "page.html"),
+        lambda: cr.evaluate(finished.latest, "ana.txt"), lambda: cr.Vocabulary.from_text("ana.txt"),
+        lambda: cr.train(text="ana.txt", display=False),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"'ana.txt' looks like the name of a file, where a text is meant"):
+            call()
+    with pytest.raises(ConfigError, match="a text must be a string, got list"):
+        finished.evaluate([1, 2, 3])
+
+
+def test_a_wrong_name_of_an_argument_of_sample_is_told(finished):
+    with pytest.raises(ConfigError, match="sample has no argument 'topn'; did you mean 'top_n'"):
+        finished.sample("The ", topn=5)
+
+
+def test_a_runs_folder_in_place_of_a_checkpoint_is_told(finished):
+    with pytest.raises(CheckpointError, match=r"is a run's folder; pass one of its checkpoints: '.*i[0-9]+_l"):
+        cr.evaluate(finished.directory, "the cat")
+
+
+def test_a_mistake_has_a_short_traceback(finished):
+    with pytest.raises(CheckpointError) as caught:
+        finished.evaluate("the cat", checkpoint="i9_l9")
+    assert len(caught.traceback) == 2

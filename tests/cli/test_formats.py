@@ -44,7 +44,7 @@ def test_formats_of_characters_refuse_bytes(empty, kind, output):
     error = refuse("export", "--format", kind, "-o", output)
     assert kind in error
     assert "bytes" in error
-    assert "savedmodel or web" in error
+    assert "savedmodel, onnx or web" in error
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,7 @@ def test_formats_of_characters_refuse_bytes(empty, kind, output):
         ("export --checkpoint-dir RUN --output text.txt/model", "can't write 'text.txt/model'"),
         ("export --checkpoint-dir RUN --output .", "'.' exists and is not a SavedModel"),
         ("export --checkpoint-dir RUN --format keras -o missing/a.keras", "can't write 'missing/a.keras': no such file or"),
+        ("export --checkpoint-dir RUN --format onnx -o missing/a.onnx", "can't write 'missing/a.onnx': no such file or"),
         ("export --checkpoint-dir RUN --format web -o missing/a.html", "can't write 'missing/a.html': no such file or"),
         ("import missing.net", "missing.net"),
         ("import text.txt --vocabulary-file missing.json", "can't read 'missing.json': no such file or directory"),

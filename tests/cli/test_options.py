@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from commandline import call, every_command, succeed
 
 from charrnn_tf.cli.main import cli
-from charrnn_tf.cli.options import WholeNumber, in_options
+from charrnn_tf.cli.options import Grouped, WholeNumber, in_options
+from charrnn_tf.errors import warn
 from charrnn_tf.settings.schema import GROUPS, SETTINGS, ModelConfig, TrainConfig
 
 COMMANDS = dict(every_command())
@@ -132,3 +133,11 @@ def test_other_whole_numbers_are_refused_with_the_bounds(value):
 def test_messages_name_options():
     message = "`hidden_size` must be a whole number; `resume` keeps `x`, but not ` this`"
     assert in_options(message) == "--hidden-size must be a whole number; --resume keeps --x, but not ` this`"
+
+
+def test_a_warning_names_options_in_a_command_and_arguments_elsewhere(caplog):
+    warn.cache_clear()
+    CliRunner().invoke(Grouped("x", callback=lambda: warn("try `max_steps`")))
+    warn.cache_clear()
+    warn("try `max_steps`")
+    assert caplog.messages == ["Warning: try --max-steps", "Warning: try `max_steps`"]

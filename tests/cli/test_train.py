@@ -21,9 +21,11 @@ pytestmark = pytest.mark.usefixtures("one_process")
 
 
 def options(settings):
-    """The options that give these settings; a tuple: its only item."""
+    """The options that give these settings; a tuple: its only item; True: a flag."""
     for name, value in settings.items():
-        yield from ("--" + name.replace("_", "-"), value[0] if isinstance(value, tuple) else value)
+        yield "--" + name.replace("_", "-")
+        if value is not True:
+            yield value[0] if isinstance(value, tuple) else value
 
 
 # What it prints
@@ -161,7 +163,7 @@ def test_overwrite_with_a_text_that_cannot_be_read_leaves_the_run(copy):
 
 GIVEN = {
     "cell": "gru", "hidden_size": 6, "num_layers": 2, "dropout": 0.25, "embedding_size": 3, "init": "tf1",
-    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-",
+    "vocabulary": "corpus", "min_count": 2, "unknown": "skip", "separator": "-", "lines": True,
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 500, "batch_size": 3,
     "num_steps": 5, "epochs": 7,
     "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
@@ -327,7 +329,7 @@ def test_resume_may_change_budgets_and_reporting(copy):
 
 CHANGES = {
     "cell": "gru", "hidden_size": 16, "num_layers": 2, "dropout": 0.5, "embedding_size": 4, "init": "tf1",
-    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-",
+    "vocabulary": "printable", "min_count": 2, "unknown": "skip", "separator": "-", "lines": True,
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 100, "batch_size": 4,
     "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
@@ -340,7 +342,7 @@ CHANGES = {
 @pytest.mark.usefixtures("reading")
 def test_resume_refuses_a_changed_setting_by_name(name):
     option = "--" + name.replace("_", "-")
-    error = refuse("train", "text.txt", "--resume", option, CHANGES[name], "--max-steps", 20)
+    error = refuse("train", "text.txt", "--resume", *options({name: CHANGES[name]}), "--max-steps", 20)
     assert error.startswith(f"Error: {option} {CHANGES[name]} can't change on --resume: the run in 'checkpoints' has ")
 
 
@@ -414,6 +416,27 @@ def test_init_from_keeps_the_old_vocabulary_and_shape(reading, tmp_path):
     assert new.model.hidden_size == old.model.hidden_size == 8
     assert new.model.dropout == 0.5
     assert (new.step, new.init_from) == (2, str(Path("checkpoints/i8_l8").resolve()))
+
+
+@pytest.mark.usefixtures("instant")
+def test_init_from_adds_the_new_characters_to_the_old_vocabulary(reading, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("The cat … and 漢 the dog … é. " * 10, encoding="utf-8")
+    tiny = ("--batch-size", 2, "--num-steps", 4, "--checkpoint-dir", tmp_path / "tuned", "--unknown", "add")
+    refused = "Error: --unknown add extends the vocabulary of another model: pass one with --init-from\n"
+    assert refuse("train", other, *tiny) == refused
+    result = call("train", other, "--init-from", "checkpoints", *tiny, "--max-steps", 2)
+    assert result.exit_code == 0, result.stderr
+    assert (
+        "3 characters that the model did not know are added to its vocabulary, '…' (U+2026) 20 times, 'é' (U+00E9) 10 "
+        "times, '漢' (U+6F22) 10 times.\n"
+    ) in result.stderr
+    old, new = read_record("checkpoints/i8_l8"), read_record(result.stdout.strip())
+    assert new.vocabulary.characters == old.vocabulary.characters + "é…漢"
+    assert new.model.vocab_size == old.model.vocab_size + 3
+    again = call("train", "--resume", *tiny[4:], "--max-steps", 3)
+    assert (again.exit_code, "are added" in again.stderr) == (0, False), again.stderr
+    assert "--unknown skip can't change on --resume" in refuse("train", "--resume", *tiny[4:6], "--unknown", "skip")
 
 
 @pytest.mark.parametrize("option", [("--hidden-size", 16), ("--cell", "gru"), ("--num-layers", 3), ("--embedding-size", 4)])

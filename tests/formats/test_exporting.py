@@ -34,8 +34,8 @@ def record(tmp_path):
 
 
 def test_an_unknown_format_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"`format` must be one of savedmodel, keras, torch, web, got 'onnx'"):
-        export_checkpoint(tmp_path, tmp_path / "model", "onnx")
+    with pytest.raises(ConfigError, match=r"`format` must be one of savedmodel, keras, torch, onnx, web, got 'pickle'"):
+        export_checkpoint(tmp_path, tmp_path / "model", "pickle")
 
 
 @pytest.mark.parametrize("module", FORMATS.values())
@@ -45,7 +45,7 @@ def test_a_format_is_a_module_with_one_function(module):
 
 
 @pytest.mark.parametrize("folder", ["run[1]", "a\\b", "x*y?", "new\nline", "caf\udce9"])
-@pytest.mark.parametrize("format", ["keras", "web"])
+@pytest.mark.parametrize("format", ["keras", "onnx", "web"])
 def test_a_file_is_written_into_a_folder_of_any_name(made, tmp_path, monkeypatch, folder, format):
     monkeypatch.chdir(tmp_path)
     (tmp_path / folder).mkdir()

@@ -149,7 +149,7 @@ def test_another_kind_of_file_is_an_error_and_nothing_in_it_is_executed(keras_fi
         (b"\x93NUMPY\1\0v\0", "is a NumPy array"),
         (b"\x08\x08\x12\x07pytorch", "is an ONNX or TensorFlow Lite file"),
         (b"\x1c\0\0\0TFL3", "is an ONNX or TensorFlow Lite file"),
-        (gzip.compress(b"model"), "is an archive. Unpack it first."),
+        (gzip.compress(b"model", mtime=0), "is an archive. Unpack it first."),
         (b"model.net" + b"\0" * 248 + b"ustar\0" + b"\0" * 300, "is an archive. Unpack it first."),
         (b"PK\x03\x04" + b"\0" * 90, "is damaged or incomplete: file is not a zip file. Copy or download it again."),
         (b'{"class_name": "Sequential"}', "is a JSON file: settings or characters. Give the file of the weights."),

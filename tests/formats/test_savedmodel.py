@@ -168,6 +168,12 @@ def test_names_dtypes_and_shapes_of_the_signatures(outside, cell):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
+def test_loading_gives_no_warning_of_unsaved_gradients(exported, cell):
+    assert b"_gradient_op_type" not in (exported[cell][1] / "saved_model.pb").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_program_without_the_package_generates_the_samplers_text(outside, samplers, cell):
     assert outside[cell]["text"] == samplers[cell].sample("The ", 5, top_n=5, top_p=0.9, temperature=0.7, seed=1)
 

@@ -85,6 +85,7 @@ def test_a_pages_logits_are_those_of_the_rounded_model(browser, tmp_path, cell, 
         num_layers=2,
         embedding_size=embedding,
         init="pytorch",
+        lines=bool(embedding),
     )
     model, record = load_model(checkpoint)
     read = tf.function(lambda ids: forward(model, ids, zero_state(record.model, 1))[0], autograph=False)

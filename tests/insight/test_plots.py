@@ -171,6 +171,10 @@ def test_seven_runs_have_seven_colours_and_none_is_black_on_black(tmp_path, look
     assert "#000000" not in found
 
 
+def test_a_notebook_shows_a_picture_without_pyplot(two):
+    assert plots.draw([plots.read_run(two[0])])._repr_png_().startswith(b"\x89PNG")
+
+
 def test_an_svg_element_stands_alone_in_a_page(two):
     svg = plots.as_svg(plots.draw([plots.read_run(two[0])], look="dark"))
     assert svg.startswith("<svg")

@@ -137,3 +137,18 @@ def test_precision_follows_this_machine(cpuinfo):
     for flags, precision in [("avx512f", "float32"), ("avx512f amx_bf16", "bfloat16")]:
         cpuinfo(CPUINFO.format(flags=flags))
         assert settings_for(10**6)["precision"] == precision
+
+
+@pytest.mark.parametrize(("flags", "lacking"), [("sse2 avx", False), ("sse2 ssse3", True), ("", False)])
+def test_only_an_x86_cpu_without_avx_lacks_it(monkeypatch, flags, lacking):
+    monkeypatch.setattr(hardware, "_instructions", lambda: frozenset(flags.split()))
+    assert hardware.lacks_avx() is lacking
+
+
+def test_a_gpu_is_one_that_the_driver_lists(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "NVIDIA", tmp_path / "gpus")
+    assert not hardware.has_nvidia_gpu()
+    (tmp_path / "gpus").mkdir()
+    assert not hardware.has_nvidia_gpu()
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir()
+    assert hardware.has_nvidia_gpu()

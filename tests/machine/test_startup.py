@@ -197,3 +197,28 @@ def test_start_up_messages_are_shown_when_the_start_fails(capfd):
     with pytest.raises(ZeroDivisionError):
         fail()
     assert capfd.readouterr().err == "noise\n"
+
+
+def test_a_cpu_without_avx_is_told_instead_of_aborting(monkeypatch):
+    monkeypatch.setattr(startup, "lacks_avx", lambda: True)
+    with pytest.raises(ConfigError, match="this CPU has no AVX instructions"):
+        startup.load()
+
+
+@pytest.mark.parametrize(("there", "usable", "told"), [(True, 0, True), (True, 1, False), (False, 0, False)])
+def test_a_gpu_that_tensorflow_can_t_use_is_told(monkeypatch, caplog, there, usable, told):
+    monkeypatch.setattr(startup, "_started", [])
+    monkeypatch.setattr(startup, "has_nvidia_gpu", lambda: there)
+    monkeypatch.setattr(startup, "physical_gpus", lambda: usable)
+    warn.cache_clear()
+    startup.start()
+    assert ("there is an NVIDIA GPU, but TensorFlow can't use it" in caplog.text) is told
+
+
+@pytest.mark.slow
+def test_an_abort_while_tensorflow_starts_is_shown():
+    code = "import os\nfrom charrnn_tf.machine.startup import _silence\nwith _silence():\n    os.abort()"
+    plain = {name: value for name, value in os.environ.items() if name != startup.LOG_LEVEL}
+    ended = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=False)
+    assert ended.returncode < 0
+    assert "Fatal Python error: Aborted" in ended.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charrnn_tf.network.loops import gru_scan, lstm_scan
+from charrnn_tf.network.loops import gru_gates, gru_scan, lstm_gates, lstm_scan
 
 SCANS = {"lstm": lstm_scan, "gru": gru_scan}
 both_cells = pytest.mark.parametrize("cell", SCANS)
@@ -83,3 +83,33 @@ def test_gradients_equal_finite_differences(cell):
             expected[:, *place] = (above - below) / 2e-6
         np.testing.assert_allclose(jacobians[n], expected, rtol=1e-7, atol=1e-8)
         assert (np.abs(expected).reshape(3, -1).max(axis=1) > 1e-3).all()  # the argument reaches all three losses
+
+
+def step_by_step(cell, kept, projected, kernel, *rest):
+    """The loop in single operations, which TensorFlow differentiates."""
+    outputs, bias = [], rest[0]
+    state = rest if cell == "lstm" else rest[1:]
+    for x, keep in zip(projected, kept, strict=True):
+        state = [part * keep for part in state]
+        if cell == "lstm":
+            state = lstm_gates(x + state[0] @ kernel, state[1])[:2]
+        else:
+            state = gru_gates(x, state[0] @ kernel, bias, state[0])[:1]
+        outputs.append(state[0])
+    return tf.stack(outputs), *state
+
+
+@both_cells
+def test_a_state_that_is_set_to_zero_inside_a_window_passes_nothing_on_in_either_direction(cell):
+    arguments = [tf.constant(each) for each in arguments_of(cell, 5, 3, 2, np.float64)]
+    kept = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 0, 1], [1, 1, 1]], np.float64)[..., None]
+    found = []
+    for scan in (lambda *each: SCANS[cell](*each, None, tf.constant(kept)), lambda *each: step_by_step(cell, kept, *each)):
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            outputs = scan(*arguments)
+            loss = tf.add_n([tf.reduce_sum(each * (1.5 + np.arange(each.shape[-2])[:, None])) for each in outputs])
+        found.append([*outputs, *tape.gradient(loss, arguments)])
+    for ours, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+    assert not np.any(found[0][-1][0])  # the gradient of the first stream's initial state

@@ -404,6 +404,7 @@ def test_any_other_setting_is_refused_on_resume(name):
     other = {
         "cell": "gru", "init": "tf1", "vocabulary": "bytes", "unknown": "skip", "optimizer": "sgd", "schedule": "step",
         "precision": "float32", "separator": "-", "encoding": "cp1251", "normalize": "nfc",
+        "lines": True,
     }.get(name)  # fmt: skip
     if other is None:
         other = (old or 0) / 2 + 0.125 if isinstance(old, float) else (old or 0) + 1

@@ -105,6 +105,7 @@ def test_utf_16_and_32_are_recognised_without_a_mark_and_with_one(write, text, e
         (FRENCH + "Œuvre\n", "cp1252", "cp1252"), (POLISH, "cp1250", "cp1250"), (CHINESE, "gbk", "gb18030"),
         (JAPANESE, "shift_jis", "cp932"), (JAPANESE, "euc_jp", "euc_jp"), (JAPANESE, "iso2022_jp", "iso2022_jp"),
         (KOREAN, "euc_kr", "cp949"), ("a café, late " * 9 + "\n", "latin-1", "cp1252"),
+        ("all is well in the café", "latin-1", "cp1252"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("before", [0, 200_000], ids=["at once", "late"])

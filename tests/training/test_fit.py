@@ -1,5 +1,6 @@
 """Arguments of a Trainer that do not fit each other or the run: one line at construction, and nothing is written."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ from conftest import tree
 from test_trainer import IDS, TEXT, VOCABULARY, trainer
 
 from charrnn_tf.errors import ConfigError
+from charrnn_tf.inference.sampling import Sampler
 from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 from charrnn_tf.text.vocabulary import Vocabulary
 from charrnn_tf.training.trainer import Trainer
@@ -90,6 +92,53 @@ def test_weights_of_another_shape_or_alphabet_are_refused(run, tmp_path, changes
     with pytest.raises(ConfigError, match=message):
         trainer(tmp_path / "new", init_from=run / "i3_l8", max_steps=3, **changes)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "ids", "message"),
+    [
+        (TURNED, IDS, "contradicts `init_from`: .* has the same characters in another order"),
+        (SMALLER, IDS[IDS < V - 1], f"contradicts `init_from`: that of .* has {V} characters, this {V - 1}"),
+        (Vocabulary(VOCABULARY.characters + "éß"), IDS, "has the same characters in another order"),
+    ],
+)
+def test_characters_can_only_be_added_behind_those_of_the_model(run, tmp_path, vocabulary, ids, message):
+    with pytest.raises(ConfigError, match=message):
+        trainer(tmp_path / "new", init_from=run / "i3_l8", unknown="add", vocabulary=vocabulary, ids=ids, max_steps=3)
+    with pytest.raises(ConfigError, match="`unknown` add extends the vocabulary of another model"):
+        trainer(tmp_path / "new", unknown="add", max_steps=3)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "embedding_size"), [("lstm", 0), ("gru", 5)])
+def test_characters_are_added_without_changing_what_is_predicted_of_the_others(trained_on, tmp_path, cell, embedding_size):
+    old = trained_on(cell, embedding_size)
+    vocabulary = VOCABULARY.extended("éß")
+    model = ModelConfig(V + 2, cell=cell, hidden_size=8, num_layers=1, embedding_size=embedding_size)
+    config = dataclasses.replace(SMALL, unknown="add", optimizer="sgd", learning_rate=1e-30, max_steps=1)
+    rows = Trainer(model, config, vocabulary, IDS, tmp_path, init_from=old).run()
+    assert len(list(rows)) == 1
+    before, after = Sampler.from_checkpoint(old), Sampler.from_checkpoint(tmp_path / "i1_l8")
+    states = [None, None]
+    for character in TEXT[:30]:
+        known, states[0] = before.probabilities(character, states[0])
+        now, states[1] = after.probabilities(character, states[1])
+        np.testing.assert_allclose(np.log(now[:V]), np.log(known), rtol=0, atol=1e-3)
+    assert after.probabilities("é")[0].shape == (V + 2,)
+
+
+@pytest.fixture
+def trained_on(tmp_path):
+    """A function that trains a model for some steps: cell and embedding size -> its checkpoint."""
+
+    def train(cell, embedding_size):
+        model = ModelConfig(V, cell=cell, hidden_size=8, num_layers=1, embedding_size=embedding_size)
+        config = dataclasses.replace(SMALL, max_steps=30, learning_rate=0.05)
+        list(Trainer(model, config, VOCABULARY, IDS, tmp_path / "old").run())
+        return tmp_path / "old" / "i30_l8"
+
+    return train
 
 
 def test_a_runs_folder_in_place_of_a_checkpoint_is_named(run, tmp_path):

@@ -160,7 +160,7 @@ def test_a_process_that_ends_between_two_rows_saves(tmp_path):
 @pytest.mark.usefixtures("instant")
 def test_a_run_that_nobody_iterates_over_says_so(tmp_path, caplog):
     rows = trainer(tmp_path, **LONG).run()
-    assert "training has not begun: it goes on only while you iterate" in repr(rows)
+    assert "Training has not begun: it goes on only while you iterate" in repr(rows)
     assert not caplog.text
     del rows
     assert "Training has not begun: it goes on only while you iterate" in caplog.text

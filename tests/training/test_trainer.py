@@ -285,7 +285,7 @@ def test_a_run_ends_with_validation_row_and_checkpoint_in_this_order(tmp_path, m
 
 @pytest.mark.usefixtures("instant")
 def test_the_notebook_preset_saves_at_its_steps_under_its_names(tmp_path):
-    text = "the cat sat on a mat. " * 20
+    text = "The cat sat Far on a mat. " * 20
     vocabulary = Vocabulary.from_text(text)
     tiny = {"hidden_size": 8, "batch_size": 2, "num_steps": 4, "sample_length": 5, "sample_every": 400}
     model_config, config = preset("notebook-tf1", len(vocabulary), max_steps=450, **tiny)

@@ -73,12 +73,22 @@ class Network {
     }));
   }
 
+  /** The state before a text: zeros, or, where every line is a text of its own, after a newline. */
+  initialState() {
+    const state = this.zeroState();
+    if (this.spec.line_start !== null) this.step(this.spec.line_start, state);
+    return state;
+  }
+
   copyState(state) {
     return state.map(({ hidden, cell }) => ({ hidden: hidden.slice(), cell: cell.slice() }));
   }
 
   /** Read one character by its id: updates the state in place and returns the logits of the next character. */
   step(id, state) {
+    if (id === this.spec.line_start) { // of a run with `lines`
+      for (const { hidden, cell } of state) [hidden, cell].forEach((part) => part.fill(0));
+    }
     let x = null;
     for (let n = 0; n < this.spec.layers; n += 1) {
       const inputs = this.inputs(n, id, x);

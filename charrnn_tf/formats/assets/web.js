@@ -58,7 +58,7 @@ function commonPrefix(a, b) {
 }
 
 /** The typed text as read so far: ids, bits of each, and states after every EVERY ids to continue from. */
-let typed = { ids: [], bits: [], saved: [{ state: network.zeroState(), logits: null }] };
+let typed = { ids: [], bits: [], saved: [{ state: network.initialState(), logits: null }] };
 let turn = 0; // number of the latest reading of the typed text; earlier ones end
 
 /** Read the typed text from the last saved state before a difference; null if it changed meanwhile. */
