@@ -93,7 +93,7 @@ def without_a_traceback(request, caplog):
     yield
     if "running" in request.fixturenames:
         assert request.getfixturevalue("running").idle()
-    assert not [record for record in caplog.records if record.exc_info or "Traceback" in record.getMessage()]
+    assert not [record for record in caplog.get_records("call") if record.exc_info or "Traceback" in record.getMessage()]
 
 
 @pytest.fixture(scope="module")
