@@ -86,6 +86,9 @@ class Watcher:
         self.to_stop, self.at = to_stop, at
         self.reached, self.samples = [], []
 
+    def activity(self, doing):
+        pass
+
     def progress(self, step, loss, chars_per_second):
         self.reached.append((step, loss, chars_per_second))
         if step == self.at:
