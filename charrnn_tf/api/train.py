@@ -76,6 +76,8 @@ def train(
         raise ConfigError(f"{source[:20]!r}... is not the name of a file: pass a text itself as `text`")
     file = read_settings(config) if config else {}
     in_file = file.pop("preset", DEFAULT)
+    if not isinstance(source, str | Path | None) and not list(source):
+        raise ConfigError("the list of files is empty; without `source`, train takes the built-in corpus")
     sources = () if source is None else (source,) if isinstance(source, str | Path) else tuple(source)
     request = launch.Request(
         tuple(str(source) for source in sources), str(checkpoint_dir), preset or in_file, file,

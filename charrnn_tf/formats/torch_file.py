@@ -66,10 +66,13 @@ def read(path: str | Path) -> PlainModel:
         ) from error
     try:
         parts = {WRAPPER.sub("", name): tensor.detach().float().numpy() for name, tensor in _state_dict(saved).items()}
-        tokens = saved.get("tokens")
+        tokens = next((saved[name] for name in CHARACTERS if saved.get(name) is not None), None)
         return _plain(parts, None if tokens is None else characters_by_id(tokens), saved.get("n_layers"))
     except (ConfigError, ValueError, IndexError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{str(path)!r}: {error}") from error
+
+
+CHARACTERS = ("tokens", "chars", "characters", "int2char", "itos", "char2int", "stoi")  # names that notebooks give them
 
 
 def _state_dict(saved: Any) -> Mapping[str, Any]:

@@ -58,6 +58,8 @@ class PlainModel:
                 )
         if self.embedding is not None and len(self.embedding) != vocab_size:
             raise ConfigError(f"the embedding is {_size(self.embedding.shape)}, the output has {vocab_size} characters")
+        if not all(np.isfinite(weights).all() for weights in self.arrays()):
+            raise ConfigError("its weights are not all finite numbers: it comes from a training that failed")
         return ModelConfig(
             vocab_size, self.cell, hidden_size=hidden, num_layers=len(self.layers), dropout=0.0, embedding_size=width
         )

@@ -119,6 +119,7 @@ def use_own_keras() -> None:
     other += [f"{', '.join(changed)} in {_keras_json()}"] if changed else []
     os.environ[BACKEND] = "tensorflow"
     os.environ[KERAS_HOME] = os.devnull  # a folder without keras.json
+    os.environ.pop("KERAS_NNX_ENABLED", None)  # of the backend jax
     if other:
         warn(f"charrnn-tf ignores {' and '.join(other)}: it computes with TensorFlow in float32.")
 

@@ -104,6 +104,11 @@ class RunDirectory:
         return read_rows(path) if path.exists() and not self._replaces else []
 
     @property
+    def last_saved(self) -> str:
+        """A sentence on the last checkpoint, for errors; empty before it."""
+        return f"The last checkpoint is {self.latest.name}. " if self.records else ""
+
+    @property
     def latest(self) -> Path:
         """The saved checkpoint with the highest step."""
         return max(self.records, key=iteration)
@@ -200,6 +205,11 @@ class ReadOnlyDirectory(RunDirectory):
     def open(self, step: int) -> Iterator[None]:
         """Do nothing."""
         yield
+
+    @property
+    def last_saved(self) -> str:
+        """Nothing: the chief tells."""
+        return ""
 
     def prove(self, saved: Record, variables: dict[str, Any]) -> None:
         """Do nothing."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import CheckpointError, reason, warn
-from .metrics import METRICS
+from .metrics import HEADER, METRICS
 from .record import CONFIG, INDEX, TRAIN_HINT, VARIABLES, Record, read_record
 
 NAME = re.compile(r"i(\d+)_l(\d+)")
@@ -130,9 +130,19 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def holds_run(directory: str | Path) -> bool:
-    """Whether a folder has checkpoints, metrics.csv or TensorFlow's index."""
-    files = [os.path.join(directory, name) for name in (METRICS, INDEX)]
-    return any(map(os.path.exists, files)) or (os.path.isdir(directory) and bool(list_checkpoints(directory)))
+    """Whether a folder has checkpoints, TensorFlow's index, or a metrics.csv with more than its first line.
+
+    A run that was stopped or failed before its first step leaves only that line.
+    """
+    if os.path.exists(os.path.join(directory, INDEX)) or (os.path.isdir(directory) and list_checkpoints(directory)):
+        return True
+    try:
+        metrics = Path(directory, METRICS).read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return metrics != HEADER
 
 
 def check_empty(directory: str | Path) -> None:

@@ -28,6 +28,7 @@ class Row:
 
 METRICS = "metrics.csv"
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
+HEADER = f"{','.join(COLUMNS)}\n".encode()
 
 
 def nats(loss: float) -> str:

@@ -3,7 +3,7 @@
 import codecs
 import string
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Self, cast
@@ -29,6 +29,14 @@ def normalized(text: str, form: str) -> str:
     return text if form == "none" or text.isascii() else unicodedata.normalize(cast(Any, form.upper()), text)
 
 
+def _one_each(characters: Iterable[str]) -> Iterator[str]:
+    """The characters; raises ConfigError for what is not one."""
+    for character in characters:
+        if not isinstance(character, str) or len(character) != 1:
+            raise ConfigError(f"a vocabulary must consist of single characters, got {character!r}")
+        yield character
+
+
 class Vocabulary:
     """The characters that a model knows; an id is a position among them.
 
@@ -40,7 +48,9 @@ class Vocabulary:
     """
 
     def __init__(self, characters: Iterable[str]) -> None:
-        self.characters = "".join(characters)
+        if isinstance(characters, set | frozenset):
+            raise ConfigError("a set of characters has no order: sort them, or pass the text to Vocabulary.from_text")
+        self.characters = "".join(_one_each(characters))
         if not self.characters:
             raise TextError("a vocabulary needs at least one character")
         if len(set(self.characters)) != len(self.characters):

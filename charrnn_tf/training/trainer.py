@@ -32,7 +32,7 @@ from .replicas import ALONE, LOST, Plan, Replicas
 from .rows import Rows, release
 from .samples import Display, Samples
 from .state import RunState
-from .validation import UNLIKE, Validator
+from .validation import MOST_VALIDATING, TOO_LONG, UNLIKE, Validator
 
 
 class Trainer:
@@ -180,15 +180,15 @@ class Trainer:
             if self.replicas.count == self.replicas.here:
                 raise
             raise PeerError(
-                f"another worker has ended or can't be reached any more, at step {self.step:,}. {self._last_saved}Start all "
-                "workers again with `resume`."
+                f"another worker has ended or can't be reached any more, at step {self.step:,}. {self.directory.last_saved}"
+                "Start all workers again with `resume`."
             ) from error
         finally:
             self._stop = False  # the next `run` goes on
 
     def _run(self, display: Display | None) -> Generator[Row]:
         """Alternate between what is due at a step (validation, row, save, samples, end) and steps up to the next event."""
-        calendar, config = self.calendar, self.config
+        config = self.config
         pace = self.pace = Pace(config, shows_samples=display is not None)
         begun = self._saved = self.step
         saved_at = time.monotonic()  # of the latest regular save
@@ -199,6 +199,7 @@ class Trainer:
         with self.directory.open(begun):
             if not ended:
                 self._prepare()
+            calendar = self.calendar
             while True:
                 hurry = self._seconds_left() < pace.cost("validating")
                 plan = self._agree(end=ended, save=calendar.save(self.step, time.monotonic() - saved_at), skip=hurry)
@@ -235,15 +236,9 @@ class Trainer:
                     with pace.training(plan.steps):
                         train_steps(windows, plan.time_fraction)
                         ended = self._budget_used()
-                    check_losses(self.state, self._last_saved)
+                    check_losses(self.state, self.directory.last_saved)
                     if display:
                         display.progress(self.step, self.state.mean_loss(), pace.chars_per_second)
-
-    @property
-    def _last_saved(self) -> str:
-        """A sentence for errors."""
-        saves = self.replicas.is_chief and self.directory.records
-        return f"The last checkpoint is {self.directory.latest.name}. " if saves else ""
 
     @cached_property
     def _train_steps(self) -> TrainSteps:
@@ -267,8 +262,13 @@ class Trainer:
         """Try out what the end of the run needs, so that it neither fails then nor takes longer than is left."""
         with self.pace.ending("saving"):
             self.directory.prove(self._record(None, only_while_best=False), self.state.variables())
-        if self.config.max_seconds is not None and self.calendar.validates and self.replicas.is_chief:
-            self.pace.expect("validating", self._validator.seconds())
+        if self.config.max_seconds is not None and self.calendar.validates:
+            seconds = self._validator.seconds() if self.replicas.is_chief else 0.0
+            self.pace.expect("validating", seconds)
+            if self._agree(skip=seconds > MOST_VALIDATING * (self.config.max_seconds - self.seconds)).skip:
+                warn(f"{TOO_LONG}: about {seconds:.0f} s")
+                self.calendar = dataclasses.replace(self.calendar, validates=False)
+                self.pace.expect("validating", 0.0)
 
     def _sample_due(self, end: bool, begun: int) -> bool:
         """Whether samples are due: at their interval and at the end, unless the run was finished before it was resumed."""

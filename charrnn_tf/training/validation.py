@@ -8,7 +8,9 @@ from ..runs.metrics import Row
 from ..text.likeness import unlike
 from ..text.vocabulary import Ids
 
+MOST_VALIDATING = 0.5  # part of the time left that a validation may take
 FLAT = 0.01  # relative fall of the training loss, over all validations that patience waits for, below which it is flat
+TOO_LONG = "this run is not validated, since that would take more than half of its `max_seconds`"
 UNLIKE = (
     "the held-out part, the end of the text, is unlike the rest: the validation loss says little about the model. Shuffle a "
     "text that is sorted (a list of lines: with `lines`), or leave out an appendix."

@@ -237,3 +237,8 @@ def test_a_mistake_has_a_short_traceback(finished):
     with pytest.raises(CheckpointError) as caught:
         finished.evaluate("the cat", checkpoint="i9_l9")
     assert len(caught.traceback) == 2
+
+
+def test_an_empty_list_of_files_is_not_the_built_in_corpus():
+    with pytest.raises(ConfigError, match="the list of files is empty"):
+        cr.train([], display=False)

@@ -356,3 +356,14 @@ def test_a_folder_without_locks_is_used_with_a_warning(tmp_path, save, monkeypat
         save(run, 1)
     assert steps(run) == [1]
     assert f"the file system of '{tmp_path}' has no locks: don't start a second run in this folder." in caplog.text
+
+
+def test_a_run_that_was_stopped_before_its_first_step_does_not_block_its_folder(tmp_path, save):
+    with opened(tmp_path).open(0):
+        pass
+    assert read_rows(tmp_path / "metrics.csv") == []
+    again = opened(tmp_path)
+    with again.open(0):
+        again.append(ROWS[0])
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        opened(tmp_path)

@@ -198,3 +198,12 @@ def test_one_hot_refuses_ids_out_of_range(ids, shown):
     with pytest.raises(ConfigError) as caught:
         one_hot(ids, 3)
     assert str(caught.value) == f"ids must lie in 0..2, got {shown}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"a", "b"}, "a set of characters has no order"), (["ab", "c"], "single characters, got 'ab'"), ([1], "got 1")],
+)
+def test_what_is_not_a_sequence_of_characters_is_refused(given, message):
+    with pytest.raises(ConfigError, match=message):
+        Vocabulary(given)

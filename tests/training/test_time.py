@@ -63,7 +63,7 @@ def test_no_validation_is_begun_that_would_not_end_in_time(tmp_path, clock):
 
 
 def test_a_validation_that_used_the_time_up_is_the_last(tmp_path, clock):
-    clock.estimate, clock.validation = 5.0, 14.0
+    clock.estimate, clock.validation = 5.0, 14.0  # longer than it was thought
     run = trainer(tmp_path, max_seconds=20.0, validate_every=50, patience=0, log_every=10_000)
     assert [row.step for row in run.run() if row.validation_loss is not None] == [50]
     assert run.seconds == pytest.approx(19.0)
@@ -92,3 +92,12 @@ def test_a_sorted_text_is_told_and_does_not_end_the_run_while_it_learns(tmp_path
     falling = [dataclasses.replace(ROW, step=step, train_loss=3 - 0.1 * step) for step in range(20)]
     assert run._validator.stops(falling, patience=3) is not says
     assert run._validator.stops([ROW] * 20, patience=3)
+
+
+def test_a_validation_that_takes_most_of_the_time_is_left_out(tmp_path, clock, caplog):
+    clock.estimate = clock.validation = 25.0
+    run = trainer(tmp_path, max_seconds=40.0, validate_every=7, patience=0, log_every=10_000)
+    rows = list(run.run())
+    assert 36.0 <= run.seconds <= 40.0
+    assert all(row.validation_loss is None for row in rows)
+    assert "this run is not validated, since that would take more than half of its `max_seconds`: about 25 s" in caplog.text
