@@ -106,6 +106,9 @@ def renamed(saved, **names):
         lambda saved: {**saved, "tokens": list(np.array(list(CHARACTERS)))},
         lambda saved: {**saved, "tokens": dict(enumerate(np.array(list(CHARACTERS))))},
         lambda saved: {**saved, "tokens": {character: n for n, character in enumerate(CHARACTERS)}},
+        lambda saved: {"state_dict": saved["state_dict"], "chars": list(CHARACTERS)},
+        lambda saved: {"state_dict": saved["state_dict"], "int2char": dict(enumerate(CHARACTERS))},
+        lambda saved: {"state_dict": saved["state_dict"], "stoi": {c: n for n, c in enumerate(CHARACTERS)}},
         lambda saved: {**saved, "n_layers": np.int64(LAYERS)},
     ],
 )  # fmt: skip
@@ -200,6 +203,12 @@ def test_code_in_a_file_is_not_executed(torch, tmp_path, monkeypatch, writer):
         (lambda saved: saved.update(tokens=set(CHARACTERS)), "a set of characters has no order, so their ids are lost"),
         (lambda saved: saved.update(tokens={"a": 1}), "a dictionary with the ids 0 to V - 1"),
         (lambda saved: saved.update(tokens=5), "characters must be a list by id"),
+        (
+            lambda saved: saved.update(
+                state_dict={name: tensor * float("nan") for name, tensor in saved["state_dict"].items()}
+            ),
+            "its weights are not all finite numbers",
+        ),
         (
             lambda saved: saved["state_dict"].update(more=saved["state_dict"]["fc.bias"]),
             "has fc.weight, fc.bias, more, where",
