@@ -159,7 +159,7 @@ def test_a_full_disk_is_one_line(empty):
 
     done = start("train", "text.txt", *TINY, "--max-steps", 2, "--quiet", preexec_fn=little_room)
     assert_one_line(done.stderr)
-    assert "can't save 'checkpoints/i2_l8'" in done.stderr
+    assert "can't save 'checkpoints/.trial/i0_l8': file too large" in done.stderr  # before the first step
     assert (done.returncode, done.stdout) == (1, "")
     assert [path.name for path in Path("checkpoints").iterdir()] == ["metrics.csv"]
 

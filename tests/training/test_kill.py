@@ -37,7 +37,7 @@ from charrnn_tf.cli.main import main
 from charrnn_tf.runs import checkpoint
 from charrnn_tf.runs.directory import RunDirectory
 from charrnn_tf.runs.metrics import MetricsFile
-from charrnn_tf.training.trainer import Trainer
+from charrnn_tf.training import trainer
 
 counts, told, at = collections.Counter(), open(os.environ["TOLD"], "a", buffering=1), os.environ.get("KILL_AT")
 
@@ -73,8 +73,8 @@ shutil.rmtree = before("emptying", shutil.rmtree)
 MetricsFile.to_disk = before("rows", MetricsFile.to_disk)
 MetricsFile.append = after("row", MetricsFile.append)
 RunDirectory.save = telling(RunDirectory.save)
-Trainer._validate = after("validation", Trainer._validate)
-Trainer._check_losses = before("steps", Trainer._check_losses)
+trainer.Trainer._validate = after("validation", trainer.Trainer._validate)
+trainer.check_losses = before("steps", trainer.check_losses)
 print("begun", file=told)
 main()
 """
@@ -121,6 +121,7 @@ def whole(text, tmp_path_factory):
     run = Killable(text, tmp_path_factory.mktemp("whole"))
     process = run.start()
     while "begun" not in run.told.read_text():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     begun = time.monotonic()
     _, err = process.communicate(timeout=300)

@@ -504,14 +504,14 @@ def test_a_run_stopped_before_its_first_step_leaves_no_run_behind(tmp_path):
 def test_a_stop_during_a_validation_leaves_it_and_its_row_to_the_resumed_run(whole, tmp_path, monkeypatch):
     folder, rows = whole
     run = trainer(tmp_path, **BUSY)
-    evaluate = run._evaluator.evaluate
+    evaluate = run._validator._evaluator.evaluate
 
     def interrupted(ids, stopped):
         if run.step == 12:
             run.stop()
         return evaluate(ids, stopped=stopped)
 
-    monkeypatch.setattr(run._evaluator, "evaluate", interrupted)
+    monkeypatch.setattr(run._validator._evaluator, "evaluate", interrupted)
     before = list(run.run())
     assert [row.step for row in before] == [5, 6, 7, 10]
     assert read_record(find("latest", tmp_path)).step == 12
