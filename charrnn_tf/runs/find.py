@@ -138,7 +138,7 @@ def holds_run(directory: str | Path) -> bool:
         return True
     try:
         metrics = Path(directory, METRICS).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True
