@@ -62,12 +62,12 @@ class Running:
         assert not self.thread.is_alive()
 
     def idle(self):
-        """Wait until no text is written, waits or is remembered."""
-        engine = self.service.engine
-        end = time.monotonic() + 10
-        while (engine.active or engine.waiting or self.service._inboxes._of) and time.monotonic() < end:
+        """Wait until no text is written, waits or is remembered, and each request is counted and logged."""
+        engine, end = self.service.engine, time.monotonic() + 10
+        while busy := (engine.active, engine.waiting, self.service._inboxes._of, self.server.server_state.tasks):
+            if not any(busy) or time.monotonic() > end:
+                return not any(busy)
             time.sleep(0.005)
-        return engine.active == engine.waiting == len(self.service._inboxes._of) == 0
 
     def connect(self, data=b""):
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
