@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from .engine import ClosingError, Engine, FullError
@@ -110,28 +110,39 @@ class Work:
         self.record.written = self.written
 
 
-class Events(StreamingResponse):
-    """Server-sent events; its work ends with it, whether they were all sent or the client left."""
+class Events(Response):
+    """Server-sent events; its work ends with it, whether they were all sent or the client left.
+
+    Starlette's own StreamingResponse starts a group of tasks for each response, which takes as long as the events.
+    """
 
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncIterator[bytes], work: Work, headers: dict[str, str]) -> None:
-        super().__init__(events, headers=headers)
-        self._work, self._sent = work, False
-
-    async def stream_response(self, send: Send) -> None:
-        """Send all."""
-        await super().stream_response(send)
-        self._sent = True
+        self.status_code, self.background = 200, None
+        self.init_headers(headers)
+        self._events, self._work = events, work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(left(receive))
         try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._work.end()
-            if not self._sent:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
                 self._work.record.status = LEFT
+            elif not sending.cancelled():
+                sending.result()
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            self._work.end()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for event in self._events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def left(receive: Receive) -> None:

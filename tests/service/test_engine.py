@@ -21,11 +21,11 @@ SETTINGS = {"top_n": 5, "top_p": 1.0, "temperature": 1.0, "min_p": 0.0}
 class Running:
     """An engine of 3 rows, and what it has handed out."""
 
-    def __init__(self, checkpoint, rows=3, waiting=20):
+    def __init__(self, checkpoint, rows=3, waiting=20, loops=1):
         self.sampler = Sampler.from_checkpoint(checkpoint, rows)
         self.pieces, self.finished = {}, queue.Queue()
         self.step, self.held = threading.Semaphore(0), False  # while held, a chunk is handed out for each step
-        self.engine = Engine(self.sampler, waiting, self.deliver)
+        self.engine = Engine(self.sampler, waiting, self.deliver, loops)
         self.engine.start()
 
     def deliver(self, pieces):
@@ -79,6 +79,15 @@ def running(checkpoint):
     assert not running.engine.alive
 
 
+@pytest.fixture(scope="module")
+def many(checkpoint):
+    """An engine with two loops, of one and of two rows."""
+    running = Running(checkpoint, loops=2)
+    yield running
+    running.engine.close()
+    assert not running.engine.alive
+
+
 @pytest.fixture
 def held(running):
     """The engine, a chunk at a time."""
@@ -89,7 +98,9 @@ def held(running):
     assert eventually(lambda: running.engine.active == running.engine.waiting == 0)
 
 
-def test_every_text_is_that_of_sample_whatever_else_is_written(running, alone):
+@pytest.mark.parametrize("loops", ["running", "many"])
+def test_every_text_is_that_of_sample_whatever_else_is_written(loops, request, alone):
+    running = request.getfixturevalue(loops)
     draw = np.random.default_rng(0)
     asked = [
         {
@@ -156,6 +167,18 @@ def test_more_texts_than_may_wait_are_refused_all_together(held):
     held.engine.cancel([*texts])
 
 
+def test_texts_wait_for_the_rows_of_all_loops(many):
+    texts = [many.text(length=10_000, seed=n) for n in range(5)]
+    many.engine.submit(texts)
+    assert eventually(lambda: many.engine.active == 3)
+    assert many.engine.waiting == 2
+    many.engine.cancel(texts[:2])
+    assert eventually(lambda: many.engine.active == 3 and many.engine.waiting == 0)
+    many.engine.cancel(texts)
+    assert eventually(lambda: many.engine.active == 0)
+    assert many.write(many.text("The ")) == many.write(many.text("The "))
+
+
 def test_a_text_ends_before_its_stop_text(running, alone):
     text = alone("The ", 200)
     stop = text[50:54]
@@ -209,7 +232,7 @@ def test_a_failing_chunk_ends_its_texts_and_no_others(running, alone, monkeypatc
         raise MemoryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running.engine, "_loops", {False: fail, True: fail})
+        patch.setattr(running.engine._loops[0], "_advance_rows", {False: fail, True: fail})
         broken = running.text()
         assert running.write(broken) == [""]
     assert running.pieces[broken][-1].finish == "error"
