@@ -35,8 +35,8 @@ class Engine:
     loops that the rows are divided among; None: one for each core, and one for a GPU. Call `start` first and `close` at the
     end.
 
-    With one loop whose rows are split over the cores, every core would wait for the slowest, and all for Python, at each
-    chunk: 64 clients got 14,300 characters per second instead of PLACEHOLDER (`tests/benchmarks/load.py`).
+    The loops do not wait for each other: with one loop whose rows are split over the cores, every core would wait for the
+    slowest, and all for Python, at each chunk.
     """
 
     def __init__(
@@ -150,9 +150,7 @@ class Engine:
                     if text and text.cancelled:
                         loop.texts[row] = None
                     if self._waiting and not loop.texts[row]:
-                        text = self._waiting.popleft()
-                        text.begun = time.monotonic()
-                        loop.place(row, text)
+                        loop.place(row, self._waiting.popleft())
                 if loop.active:
                     return True
                 if not self._pieces[n]:

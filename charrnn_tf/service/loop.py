@@ -4,6 +4,7 @@ A row's random numbers are those that `Sampler.chunks` draws for its text's seed
 """
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ class Loop:
     def place(self, row: int, text: Text) -> None:
         """Give a row to a text."""
         self.texts[row] = text
+        text.begun = time.monotonic()
         self._last[row], self._fresh[row] = text.ids[0], True
         self._seeds[row], self._numbers[row] = text.seed, text.number
         for values, value in zip(self._cuts, Cuts.of(**text.cuts), strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import TextError, reason
-from ..files import sha256
+from ..files import sha256, write_file
 
 BLOCK_BYTES = 1 << 16
 TIMEOUT = 30.0  # seconds without data
@@ -22,8 +22,9 @@ class Named:
 
     about: str
     url: str
-    size: int  # bytes
-    sha256: str
+    size: int  # bytes of the download
+    sha256: str  # of the text
+    cr_sha256: str = ""  # of the download, if its lines end with carriage returns alone, which `with_newlines` mends
 
 
 CORPORA = {
@@ -38,6 +39,13 @@ CORPORA = {
         f"{GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         1_115_394,
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ),
+    "warpeace": Named(
+        "Leo Tolstoy, War and Peace, as in Karpathy, Johnson and Fei-Fei (2015)",
+        f"{GITHUB}/ThingsOfBeam/Corpus/master/warpeace_input.txt",
+        3_196_234,
+        "fb66ba999dafe24017cdd59e04c56d385a9c8466993d374fd4c6f08b2142985e",
+        "0139dcd32c37853541e8710281c32d823bb8ea86a86578916305bad06e3da0ea",
     ),
 }
 
@@ -68,13 +76,21 @@ def fetch(
                 return target
             raise TextError(f"{str(target)!r} exists and is another text. Move it away, or choose another folder.")
         _download(url, partial, corpus.size, progress)
-        if sha256(partial) != corpus.sha256:
+        if sha256(partial) != (corpus.cr_sha256 or corpus.sha256):
             partial.unlink()
             raise TextError(f"{url} has another text than {name}: the checksum differs. Use `url` for another address.")
-        partial.replace(target)
+        if corpus.cr_sha256:
+            write_file(target, with_newlines(partial.read_bytes()))  # through the same partial file
+        else:
+            partial.replace(target)
     except OSError as error:
         raise TextError(f"can't save {name} as {str(target)!r}: {reason(error)}") from error
     return target
+
+
+def with_newlines(text: bytes) -> bytes:
+    """A text whose lines end with carriage returns alone, with CR LF instead, and without those at its end."""
+    return text.rstrip(b"\r").replace(b"\r", b"\r\n")
 
 
 def _download(url: str, partial: Path, size: int, progress: Callable[[int, int], None]) -> None:

@@ -13,7 +13,7 @@ UNREACHABLE = "http://127.0.0.1:9/anna.txt"
 def test_corpus_list_names_every_text():
     rows = json.loads(succeed("corpus", "list", "--json"))
     assert [row["name"] for row in rows] == list(catalog.CORPORA)
-    assert set(rows[0]) == {"name", "url", "sha256", "size", "about"}
+    assert set(rows[0]) == {"name", "url", "sha256", "size", "about", "cr_sha256"}
     printed = succeed("corpus", "list")
     for row in rows:
         assert f"{row['name']:<16} {row['size'] / 1e6:>5.1f} MB  {row['about']}\n" in printed

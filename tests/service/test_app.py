@@ -64,10 +64,13 @@ class Running:
     def idle(self):
         """Wait until no text is written, waits or is remembered, and each request is counted and logged."""
         engine, end = self.service.engine, time.monotonic() + 10
-        while busy := (engine.active, engine.waiting, self.service._inboxes._of, self.server.server_state.tasks):
-            if not any(busy) or time.monotonic() > end:
-                return not any(busy)
+
+        def busy():
+            return engine.active or engine.waiting or self.service._inboxes._of or self.server.server_state.tasks
+
+        while busy() and time.monotonic() < end:
             time.sleep(0.005)
+        return not busy()
 
     def connect(self, data=b""):
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)

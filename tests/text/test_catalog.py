@@ -76,6 +76,23 @@ def test_a_text_is_fetched_whole_and_once(server, tmp_path):
     assert server.asked == [None]
 
 
+def test_a_text_with_carriage_returns_alone_gets_newlines(server, tmp_path, monkeypatch):
+    server.content = b"War\rand\r\rPeace\r\r"
+    text = b"War\r\nand\r\n\r\nPeace"
+    sums = (hashlib.sha256(each).hexdigest() for each in (text, server.content))
+    monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(server.content), *sums))
+    path = fetch("made-up", tmp_path)
+    assert path.read_bytes() == text
+    assert list(tmp_path.iterdir()) == [path]
+    assert fetch("made-up", tmp_path) == path
+    assert len(server.asked) == 1
+    server.content = text + b"....."
+    path.unlink()
+    monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(server.content), *2 * ["0" * 64]))
+    with pytest.raises(TextError, match="the checksum differs"):
+        fetch("made-up", tmp_path)
+
+
 def test_an_interrupted_download_continues(server, tmp_path):
     server.cut = 100_000
     for have in (100_000, 200_000):
