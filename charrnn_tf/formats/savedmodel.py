@@ -14,7 +14,7 @@ from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
 from ..inference.sampling import Cuts, generate, read_prime, start_id
 from ..network.cells import State
-from ..network.model import advance, character_losses, input_table, line_start, state_names, weights, zero_state
+from ..network.model import advance, character_losses, line_start, state_names, weights, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model, why
 from ..settings.schema import ModelConfig
@@ -157,7 +157,7 @@ class _Functions:
 
     def step(self, ids: Tensor, **named: Tensor) -> dict[str, Tensor]:
         state = tf.nest.pack_sequence_as(self._zeros(1), [named[name] for name in self._state_names])
-        outputs, after = advance(self._model, input_table(self._model), ids, state)
+        outputs, after = advance(self._model, None, ids, state)
         return {"logits": self._model.get_layer("logits")(outputs), **self._named(after)}
 
     def initial_state(self, batch: Tensor) -> dict[str, Tensor]:

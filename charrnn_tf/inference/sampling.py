@@ -322,7 +322,7 @@ class Sampler:
         return shown, bits[-len(shown) :]
 
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
-        outputs, after = advance(self.model, input_table(self.model), ids, state)
+        outputs, after = advance(self.model, None, ids, state)
         return tf.nn.softmax(self.model.get_layer("logits")(outputs)), after
 
 

@@ -127,10 +127,10 @@ def recurrent_outputs(
     return tf.reshape(outputs, (-1, outputs.shape[-1])), after
 
 
-def advance(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[State]) -> tuple[Tensor, list[State]]:
+def advance(model: keras.Model, table: Tensor | None, ids: Tensor, state: Sequence[State]) -> tuple[Tensor, list[State]]:
     """Read one character per stream: ids [B], each layer's state -> the last layer's outputs [B, H] and states after.
 
-    table: `input_table(model)`, computed once outside the loop over characters.
+    table: `input_table(model)`, computed once outside a loop over characters; None, for a single character: only its row.
     """
     after: list[State] = []
     outputs: Tensor = None
@@ -138,20 +138,23 @@ def advance(model: keras.Model, table: Tensor, ids: Tensor, state: Sequence[Stat
     if newline is not None:
         kept = (ids != newline)[:, None]
         state = tf.nest.map_structure(lambda part: tf.where(kept, part, 0.0), state)
+    first = input_table(model, ids) if table is None else tf.gather(table, ids)
     for layer, before in zip(recurrent_layers(model), state, strict=True):
-        outputs, layer_state = layer.advance(layer.project(outputs) if after else tf.gather(table, ids), before)
+        outputs, layer_state = layer.advance(layer.project(outputs) if after else first, before)
         after.append(layer_state)
     return outputs, after
 
 
-def input_table(model: keras.Model) -> Tensor:
-    """Contribution of each character to the gates of the first recurrent layer, [V, G].
+def input_table(model: keras.Model, ids: Tensor = None) -> Tensor:
+    """Contribution of each character to the gates of the first recurrent layer, [V, G], or of those in ids [N] -> [N, G].
 
     There are only V different inputs, so they are projected once and looked up; equal to projecting embedding or one-hot
     rows, with far fewer products.
     """
     layer = recurrent_layers(model)[0]
     inputs, embedded = _input_rows(model, layer)
+    if ids is not None:
+        inputs = tf.gather(inputs, ids)
     return layer.project(inputs) if embedded else layer.add_bias(inputs)
 
 

@@ -143,6 +143,19 @@ def test_a_large_vocabulary_is_never_made_one_hot(large, monkeypatch):
 
 @both_inputs
 @both_cells
+def test_one_character_projects_its_own_row_only(cell, embedding_size):
+    config = config_of(cell, embedding_size=embedding_size)
+    model, ids, state = build_model(config, B), tf.constant(ids_of(B, 1)[:, 0]), zero_state(config, B)
+    one = tf.function(lambda ids, state: advance(model, None, ids, state))
+    through_table = advance(model, input_table(model), ids, state)
+    np.testing.assert_allclose(flat(one(ids, state)), flat(through_table), rtol=0, atol=1e-6)
+    products = [op for op in one.get_concrete_function(ids, state).graph.get_operations() if op.type == "MatMul"]
+    assert products
+    assert {op.outputs[0].shape[0] for op in products} == {B}
+
+
+@both_inputs
+@both_cells
 def test_characters_one_by_one_equal_forward(cell, embedding_size):
     config = config_of(cell, embedding_size=embedding_size)
     model, ids = build_model(config, B), ids_of(B, 3 * T)
