@@ -56,8 +56,13 @@ def _layers(config: ModelConfig, batch_size: int) -> keras.Model:
     else:
         x = keras.ops.one_hot(ids, config.vocab_size, **real)
     for n in range(config.num_layers):
-        layer = LAYERS[config.cell]
-        x = layer(config.hidden_size, return_sequences=True, stateful=True, name=f"{config.cell}_{n}", **real)(x)
+        layer = LAYERS[config.cell](
+            config.hidden_size, return_sequences=True, stateful=True, name=f"{config.cell}_{n}", **real
+        )
+        orthogonal = layer.cell.recurrent_initializer
+        layer.cell.recurrent_initializer = keras.initializers.Zeros()  # `initialize` follows; a QR decomposition takes time
+        x = layer(x)
+        layer.cell.recurrent_initializer = orthogonal
         x = keras.layers.Dropout(config.dropout, name=f"dropout_{n}", **real)(x)
     logits = keras.layers.Dense(config.vocab_size, name="logits", **real)(x)
     model = keras.Model(ids, keras.layers.Softmax(name="softmax", **real)(logits), name="charrnn")

@@ -141,6 +141,18 @@ def test_a_large_vocabulary_is_never_made_one_hot(large, monkeypatch):
     assert bool(made) is not large
 
 
+@both_cells
+def test_a_model_is_built_without_weights_that_are_replaced(cell, monkeypatch):
+    def decompose(*arguments, **settings):
+        raise AssertionError("a QR decomposition")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.initializers.Orthogonal, "__call__", decompose)
+        model = build_model(config_of(cell), B)
+    again = keras.models.clone_model(model).get_layer(f"{cell}_0").cell.recurrent_kernel
+    np.testing.assert_allclose(again @ tf.transpose(again), np.eye(H), atol=1e-5)
+
+
 @both_inputs
 @both_cells
 def test_one_character_projects_its_own_row_only(cell, embedding_size):
