@@ -1,12 +1,13 @@
 """The PyTorch and Keras programs that `charrnn-tf benchmark --compare` measures. Each part prints one number.
 
-python -m charrnn_tf.bench.peers torch-step|torch-sample|keras-step [ARGUMENT]...
+python -m charrnn_tf.bench.peers torch-step|torch-best|torch-sample|keras-step [ARGUMENT]...
 
 Each part imports its own framework, so that no other framework's threads run beside it.
 """
 
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import numpy as np
 from ..machine.hardware import ONEDNN, available_cores
 
 V = 83  # distinct characters of Anna Karenina
+WAYS = ("plain", "compiled", "one thread", "without oneDNN")  # to run PyTorch's step; compiled: `torch.compile`
+DEFAULTS = ("lstm", "float32", "512", "2", "128", "100")  # arguments of `torch_step`
 
 
 def median_seconds(work: Callable[[], object], runs: int, warm_up: int = 2) -> float:
@@ -55,14 +58,20 @@ def torch_step(
     layers: str = "2",
     batch: str = "128",
     window: str = "100",
+    way: str = "plain",
 ) -> None:
-    """Print seconds per training step in PyTorch as in the notebooks: one-hot input, clipping at 5, Adam."""
+    """Print seconds per training step in PyTorch as in the notebooks: one-hot input, clipping at 5, Adam.
+
+    way: one of WAYS.
+    """
     import torch
     from torch import nn
 
-    torch.set_num_threads(available_cores())
+    torch.set_num_threads(1 if way == "one thread" else available_cores())
+    torch.backends.mkldnn.enabled = way != "without oneDNN"
     H, L, B, T = int(hidden), int(layers), int(batch), int(window)
     network = torch_network(cell, H, L)
+    forward = torch.compile(network) if way == "compiled" else network
     optimizer, loss_of = torch.optim.Adam(network.parameters(), lr=0.001), nn.CrossEntropyLoss()
     ids = torch.randint(0, V, (B, T + 1))
     zero = torch.zeros(L, B, H)
@@ -73,13 +82,29 @@ def torch_step(
         before = state[0].detach() if cell == "gru" else tuple(part.detach() for part in state[0])
         network.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            logits, after = network(x, before)
+            logits, after = forward(x, before)
         state[0] = after.float() if cell == "gru" else tuple(part.float() for part in after)
         loss_of(logits.float(), ids[:, 1:].reshape(-1)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5)
         optimizer.step()
 
     print(median_seconds(step, 5))
+
+
+def torch_best(*arguments: str) -> None:
+    """Print the fewest seconds of `torch_step` of all WAYS, and those of each on standard error.
+
+    arguments: those of `torch_step`, without the way.
+    """
+    seconds = {}
+    filled = [*arguments, *DEFAULTS[len(arguments) :]]
+    for way in WAYS:
+        command = [sys.executable, "-m", "charrnn_tf.bench.peers", "torch-step", *filled, way]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            seconds[way] = float(result.stdout)
+        print(f"{way}: {seconds.get(way, 'failed')}", file=sys.stderr, flush=True)
+    print(min(seconds.values()))
 
 
 def torch_sample(length: str = "1000") -> None:
@@ -134,7 +159,7 @@ def keras_step(cell: str = "lstm") -> None:
     print(median_seconds(lambda: step().numpy(), 5))
 
 
-PARTS = {part.__name__.replace("_", "-"): part for part in (torch_step, torch_sample, keras_step)}
+PARTS = {part.__name__.replace("_", "-"): part for part in (torch_step, torch_best, torch_sample, keras_step)}
 
 if __name__ == "__main__":
     PARTS[sys.argv[1]](*sys.argv[2:])

@@ -1,11 +1,12 @@
 """The benchmark: its count of operations, its tables, the comparison, and one real measurement."""
 
 import json
+import subprocess
 
 import pytest
 from processes import run
 
-from charrnn_tf.bench import benchmark
+from charrnn_tf.bench import benchmark, peers
 from charrnn_tf.settings.merge import preset
 from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 
@@ -28,6 +29,23 @@ def test_median_seconds_leaves_the_warm_up_out(monkeypatch):
     now = iter([0, 100, 100, 200, 200, 201, 201, 204, 204, 206])
     monkeypatch.setattr("charrnn_tf.bench.peers.time.perf_counter", lambda: next(now))
     assert benchmark.median_seconds(lambda: None, 3) == 2
+
+
+def test_the_best_of_pytorch_is_its_fastest_way(monkeypatch, capsys):
+    """A way that fails, as `torch.compile` without a compiler, is left out."""
+    taken, asked = {"plain": "0.5\n", "one thread": "0.4\n", "without oneDNN": "0.9\n"}, []
+
+    def run(command, **how):
+        asked.append(command[4:])
+        way = command[-1]
+        return subprocess.CompletedProcess(command, way not in taken, taken.get(way, ""), "")
+
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    peers.torch_best("gru", "bfloat16")
+    printed = capsys.readouterr()
+    assert printed.out == "0.4\n"
+    assert printed.err == "plain: 0.5\ncompiled: failed\none thread: 0.4\nwithout oneDNN: 0.9\n"
+    assert asked[1] == ["gru", "bfloat16", "512", "2", "128", "100", "compiled"]
 
 
 SIDES = {"ours": 2.0, "theirs": 3.0, "times_as_fast": 1.5}
