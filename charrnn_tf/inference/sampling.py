@@ -317,9 +317,19 @@ class Sampler:
         ids = begun(self.model, ids)
         if len(ids) < 2:
             return shown, np.zeros(len(shown), np.float32)
-        nats, _ = character_losses(self.model, tf.constant(ids[None].astype(np.int32)), zero_state(self.config, 1))
-        bits = np.concatenate([[0], nats.numpy()[:, 0] / math.log(2)]).astype(np.float32)
+        check_process()
+        nats = self._losses(tf.constant(ids[None].astype(np.int32)))
+        bits = np.concatenate([[0], nats.numpy() / math.log(2)]).astype(np.float32)
         return shown, bits[-len(shown) :]
+
+    @cached_property
+    def _losses(self) -> Any:
+        """The nats of a text's characters after the first, as a function: ids [1, T + 1] -> [T]."""
+
+        def losses(ids: Tensor) -> Tensor:
+            return character_losses(self.model, ids, zero_state(self.config, 1))[0][:, 0]
+
+        return tf.function(losses, autograph=False, input_signature=[tf.TensorSpec([1, None], tf.int32)])
 
     def _one_step(self, ids: Tensor, state: Any) -> tuple[Tensor, list[State]]:
         outputs, after = advance(self.model, None, ids, state)

@@ -425,6 +425,13 @@ def test_a_notebook_colours_a_sample_by_surprise(sampler):
         assert copied == sample
 
 
+def test_surprise_is_compiled_once_for_all_lengths(sampler):
+    """Step by step, 4,000 characters of an LSTM 2x512 took 8.6 s instead of 1.0 s."""
+    for length in (3, 5, 8):
+        sampler.surprise("The old house"[:length])
+    assert sampler._losses.experimental_get_tracing_count() == 1
+
+
 def test_surprise_agrees_with_the_evaluator(sampler):
     text = "The old sea was cold"
     _, bits = sampler.surprise(text)
