@@ -103,9 +103,7 @@ def recipe(
     width = hidden_size or max(wide_enough, default=min(SPEEDS))
     passes = max(characters_read(width) / characters, 1e-9)
     widest = f"widest with {LEAST_UPDATES:,} updates in the budget" if wide_enough else "the budget allows few updates"
-    often = f"{passes:,.{0 if passes >= 10 else 2}f} passes over the text"
-    if seconds is not None:
-        often += f", assuming {float(f'{_speed(width, machine, batch_size, precision):.2g}'):,.0f} characters/s"
+    often = _often(passes, None if seconds is None else _speed(width, machine, batch_size, precision))
     chosen = {
         "hidden_size": Choice(width, widest),
         "dropout": Choice(_dropout(passes, *DROPOUT), often),
@@ -134,6 +132,12 @@ def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> flo
     nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
     measured = machine.speed if machine.speed < 1 else 1 / (PRODUCTS / machine.speed + 1 - PRODUCTS)
     return SPEEDS[nearest] * (nearest / width) ** 1.5 * units * machine.reference(precision).training * measured
+
+
+def _often(passes: float, speed: float | None) -> str:
+    """The reason for a dropout rate; it names the assumed speed, in characters per second, if there is a time limit."""
+    often = f"{passes:,.{0 if passes >= 10 else 2}f} passes over the text"
+    return often if speed is None else f"{often}, assuming {float(f'{speed:.2g}'):,.0f} characters/s"
 
 
 def _dropout(passes: float, without: float, per_doubling: float) -> float:
