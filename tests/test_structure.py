@@ -25,9 +25,9 @@ HEAVY = {"tensorflow", "keras"}
 LIGHT = (
     *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.names", "text.sources",
     "text.kinds", "text.linewise", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows",
-    "machine.hardware", "machine.startup", "machine.estimate", "runs.record", "runs.find", "runs.metrics", "runs.chart",
-    "distributed.cluster", "formats.exporting", "insight.plots", "insight.tensorboard", "service.address", "api.launch",
-    "api.progress", "cli.main",
+    "machine.hardware", "machine.startup", "machine.speed", "machine.estimate", "runs.record", "runs.find", "runs.metrics",
+    "runs.chart", "distributed.cluster", "formats.exporting", "insight.plots", "insight.tensorboard", "service.address",
+    "api.launch", "api.progress", "cli.main",
 )  # fmt: skip
 ONE_SYSTEM_ONLY = {
     "fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "curses", "readline", "posix",

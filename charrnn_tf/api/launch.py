@@ -14,9 +14,11 @@ from ..errors import ConfigError, TextError, listed
 from ..files import sha256
 from ..machine import estimate, startup
 from ..machine.hardware import physical_gpus, this_machine
+from ..machine.speed import measured_speed
 from ..runs.find import LOCK, check_empty, find_record, list_checkpoints
 from ..runs.record import CONFIG, LISTS, SUMS, Record
 from ..settings.merge import Resolved, check_resumed, initial_model, merge, resolve, resolve_resumed, resumed
+from ..settings.recipe import Machine
 from ..settings.schema import TrainConfig
 from ..text.corpus import Corpus, TextRecord, load_corpus
 from ..text.sources import GIVEN, GIVEN_IDS, STANDARD_INPUT
@@ -63,11 +65,18 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
     if shape:
         shape = dataclasses.replace(shape, vocab_size=len(corpus.vocabulary))  # `unknown` add extends it
     startup.load()
-    resolved = resolve(
-        asked, len(corpus.ids), len(corpus.vocabulary), this_machine(physical_gpus()), shape, _workers(cluster)
-    )
-    _check_resources(resolved, request.directory, cluster)
+
+    def resolve_on(machine: Machine) -> Resolved:
+        resolved = resolve(asked, len(corpus.ids), len(corpus.vocabulary), machine, shape, _workers(cluster))
+        _check_resources(resolved, request.directory, cluster)
+        return resolved
+
+    machine = this_machine(physical_gpus())
+    resolved = resolve_on(machine)
     replicas, waited = _start_tensorflow(resolved, corpus, initial, cluster, reading)
+    speed = _speed(resolved, machine, cluster)
+    if speed is not None:
+        resolved = resolve_on(dataclasses.replace(machine, speed=speed))
     from ..training.trainer import Trainer
 
     try:
@@ -80,6 +89,7 @@ def begin(request: Request, reading: Reading) -> tuple[Trainer, Resolved]:
         shown = listed(request.text) or given
         limit = f" (`limit_chars` {resolved.train.limit_chars})" if resolved.train.limit_chars else ""
         raise TextError(f"{shown}{limit}: {error}") from error
+    trainer.begun_under = {} if speed is None else {"speed": speed}
     return trainer, resolved
 
 
@@ -201,6 +211,15 @@ def _check_resources(resolved: Resolved, directory: str, cluster: Cluster | None
     estimate.check_memory(estimate.training_memory(resolved.model, resolved.train, _workers(cluster)), smaller)
     if not cluster or cluster.is_chief:
         estimate.check_disk(estimate.disk(resolved.model, resolved.train, existing), directory)
+
+
+def _speed(resolved: Resolved, machine: Machine, cluster: Cluster | None) -> float | None:
+    """The measured speed of a CPU if settings depend on it. Workers must choose the same settings: they measure nothing."""
+    if cluster or machine.gpus or not resolved.depends_on_speed:
+        return None
+    precision = "bfloat16" if machine.bfloat16 and resolved.train.precision == "bfloat16" else "float32"
+    gflops = machine.reference(precision).gflops
+    return measured_speed(resolved.train.shards or 1, precision, gflops)
 
 
 def _start_tensorflow(

@@ -29,27 +29,39 @@ def settings_for(
     max_steps: int | None = None,
     cores: int | None = None,
     bfloat16: bool | None = None,
+    speed: float = 1.0,
     hidden_size: int | None = None,
 ) -> dict[str, Any]:
     """The settings, by name, that the default preset chooses for a training text of this length and a budget.
 
-    cores, bfloat16: of another machine than this one. hidden_size: a given width. See `settings.recipe`.
+    cores, bfloat16: of another machine than this one. speed: measured, as config.json has it under "in_force", or
+    that of the machines of the rule, 1. hidden_size: a given width. See `settings.recipe`.
     """
     here = this_machine()
-    machine = dataclasses.replace(here, cores=cores or here.cores, bfloat16=here.bfloat16 if bfloat16 is None else bfloat16)
+    fast = here.bfloat16 if bfloat16 is None else bfloat16
+    machine = dataclasses.replace(here, cores=cores or here.cores, bfloat16=fast, speed=speed)
     chosen = recipe(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps, hidden_size=hidden_size)
     return {name: choice.value for name, choice in chosen.items()}
 
 
 def available_cores() -> int:
     """Cores this process may use: those it is bound to, or as many as its control groups' quotas of CPU time make up."""
+    return max(1, math.ceil(_cores_of_time()))
+
+
+def core_share() -> float:
+    """Share of each available core that a quota of CPU time allows, up to 1."""
+    return _cores_of_time() / available_cores()
+
+
+def _cores_of_time() -> float:
+    """Seconds of CPU time per second that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [group / "cpu.max" for group in _control_groups("")]
     limits = [_numbers(quota) for quota in quotas]
     for group in _control_groups("cpu"):  # version 1
         limits.append(_numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us"))
-    allowed = [math.ceil(limit[0] / limit[1]) for limit in limits if len(limit) == 2 and min(limit) > 0]
-    return max(1, min([cores, *allowed]))
+    return min([cores, *(limit[0] / limit[1] for limit in limits if len(limit) == 2 and min(limit) > 0)])
 
 
 def available_memory() -> int | None:

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import ConfigError, reason
 from ..files import open_file
 from .presets import DEFAULT, PRESETS, check_preset
-from .recipe import FOR_ADAM, Choice, Machine, default_shards, recipe
+from .recipe import BY_SPEED, FOR_ADAM, Choice, Machine, default_shards, recipe
 from .schema import (
     BUDGETS,
     MODEL_OPTIONS,
@@ -57,6 +57,11 @@ class Resolved:
     train: TrainConfig
     chosen: Mapping[str, Choice] = field(default_factory=dict)  # by the recipe
     budget_given: bool = True
+
+    @property
+    def depends_on_speed(self) -> bool:
+        """Whether the recipe chose a setting by the machine's speed."""
+        return self.train.max_seconds is not None and any(name in self.chosen for name in BY_SPEED)
 
 
 def merge(preset: str, file: Mapping[str, Any], flags: Mapping[str, Any], initial: TrainConfig | None = None) -> Asked:
@@ -116,7 +121,7 @@ def resolve(
         width = initial.hidden_size if initial else model_settings.get("hidden_size")
         chosen = recipe(
             train.training_characters(characters), machine, seconds=train.max_seconds, epochs=train.epochs,
-            max_steps=train.max_steps, hidden_size=width,
+            max_steps=train.max_steps, hidden_size=width, precision=asked.settings.get("precision"),
         )  # fmt: skip
         kept = {*asked.settings, *(MODEL_OPTIONS if initial else ()), *(() if train.optimizer == "adam" else FOR_ADAM)}
         chosen = {name: choice for name, choice in chosen.items() if name not in kept}

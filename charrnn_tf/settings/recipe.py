@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from .schema import TrainConfig
 
 SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # hidden size -> characters per second and core; 2 layers, bfloat16
-FLOAT32 = 0.7  # relative speed without bfloat16
-ONLY_AVX2 = 0.18  # relative speed with neither bfloat16 nor AVX-512
+PRODUCTS = 0.7  # share of a step's time that goes into large products; the rest does not follow their rate upwards
 START_SECONDS = 8.0  # of a run without training steps: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to reach a lower loss than a narrower one
 DROPOUT = (2.5, 0.15)  # passes over the text up to which the rate is 0; increase per doubling beyond them
@@ -21,7 +20,18 @@ LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in par
 WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
 LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; most gradients are clipped, so a huge one does no harm
 FOR_ADAM = ("learning_rate", "clip_norm")
+BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
 VALIDATE_EVERY = 1_000  # steps, if an epoch has fewer: validations then take about 5% of the time
+
+
+class Reference(NamedTuple):
+    """Speeds per core of the machines that the rule was found with: A and B in docs/performance.md."""
+
+    training: float  # characters per second, relative to SPEEDS
+    gflops: float  # of large products, from the table under "Limits"
+
+
+BFLOAT16, AVX512, AVX2 = Reference(1.0, 450), Reference(0.7, 237), Reference(0.18, 70)
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,11 @@ class Machine:
     bfloat16: bool = False  # hardware bfloat16 products
     only_avx2: bool = False  # AVX2 but no AVX-512
     gpus: int = 0  # that TensorFlow computes on
+    speed: float = 1.0  # rate of large products per core, relative to the reference's; see `machine.speed`
+
+    def reference(self, precision: str) -> Reference:
+        """The reference for training in a precision, by this CPU's instructions."""
+        return BFLOAT16 if self.bfloat16 and precision == "bfloat16" else AVX2 if self.only_avx2 else AVX512
 
 
 class Choice(NamedTuple):
@@ -49,6 +64,7 @@ def recipe(
     epochs: int | None = None,
     max_steps: int | None = None,
     hidden_size: int | None = None,
+    precision: str | None = None,
 ) -> dict[str, Choice]:
     """Choose settings, by name, for a training part of this length and a budget; the shortest of several budgets counts.
 
@@ -61,7 +77,7 @@ def recipe(
     - `precision`: bfloat16 where the CPU has it.
     - `validate_every`: 1,000 steps where an epoch has fewer.
 
-    hidden_size: a given width, which the other settings then follow.
+    hidden_size, precision: given ones, which the other settings then follow.
 
     >>> chosen = recipe(1_800_000, Machine(cores=2, bfloat16=True), seconds=139)
     >>> [chosen[name].value for name in ("hidden_size", "dropout", "precision")]
@@ -72,11 +88,12 @@ def recipe(
     while batch_size > 1 and characters < WINDOWS_PER_STREAM * batch_size * default.num_steps:
         batch_size //= 2
     window = batch_size * default.num_steps
+    precision = precision or ("bfloat16" if machine.bfloat16 else "float32")
 
     def characters_read(width: int) -> float:
         """Characters that a model of this width trains on within the budget."""
         limits = [
-            None if seconds is None else max(seconds - START_SECONDS, 0.0) * _speed(width, machine, batch_size),
+            None if seconds is None else max(seconds - START_SECONDS, 0.0) * _speed(width, machine, batch_size, precision),
             None if epochs is None else epochs * characters,
             None if max_steps is None else max_steps * window,
         ]
@@ -86,7 +103,7 @@ def recipe(
     width = hidden_size or max(wide_enough, default=min(SPEEDS))
     passes = max(characters_read(width) / characters, 1e-9)
     widest = f"widest with {LEAST_UPDATES:,} updates in the budget" if wide_enough else "the budget allows few updates"
-    often = f"{passes:,.{0 if passes >= 10 else 2}f} passes over the text"
+    often = _often(passes, None if seconds is None else _speed(width, machine, batch_size, precision))
     chosen = {
         "hidden_size": Choice(width, widest),
         "dropout": Choice(_dropout(passes, *DROPOUT), often),
@@ -94,7 +111,7 @@ def recipe(
         "learning_rate": Choice(float(f"{LEARNING_RATE * min(1.0, (256 / width) ** 0.5):.2g}"), "for this width"),
         "clip_norm": Choice(CLIP_NORM, "for Adam"),
         "batch_size": Choice(batch_size, "for this length of text"),
-        "precision": Choice("bfloat16" if machine.bfloat16 else "float32", "fastest on this CPU"),
+        "precision": Choice(precision, "fastest on this CPU"),
     }
     if characters < VALIDATE_EVERY * window:
         chosen["validate_every"] = Choice(VALIDATE_EVERY, "short epochs")
@@ -109,12 +126,18 @@ def default_shards(batch_size: int, cores: int) -> int:
     return 1
 
 
-def _speed(width: int, machine: Machine, batch_size: int) -> float:
+def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:
     """Estimated characters per second of training a model of this width; on a CPU, with a core for each shard."""
     units = machine.cores if machine.gpus else default_shards(batch_size, machine.cores)
     nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
-    relative = 1.0 if machine.bfloat16 else ONLY_AVX2 if machine.only_avx2 else FLOAT32
-    return SPEEDS[nearest] * (nearest / width) ** 1.5 * units * relative
+    measured = machine.speed if machine.speed < 1 else 1 / (PRODUCTS / machine.speed + 1 - PRODUCTS)
+    return SPEEDS[nearest] * (nearest / width) ** 1.5 * units * machine.reference(precision).training * measured
+
+
+def _often(passes: float, speed: float | None) -> str:
+    """The reason for a dropout rate; it names the assumed speed, in characters per second, if there is a time limit."""
+    often = f"{passes:,.{0 if passes >= 10 else 2}f} passes over the text"
+    return often if speed is None else f"{often}, assuming {float(f'{speed:.2g}'):,.0f} characters/s"
 
 
 def _dropout(passes: float, without: float, per_doubling: float) -> float:

@@ -118,7 +118,7 @@ class Trainer:
     def _restore(self, path: Path | None, record: Record | None) -> None:
         """Restore a run that continues, or the weights that a new one starts from."""
         self._train_loss: float | None = None  # of the last row
-        self.begun_under: Mapping[str, Any] = {}  # hardware and threads when the run started
+        self.begun_under: Mapping[str, Any] = {}  # hardware, threads, measured speed at its start
         if path and record:
             checkpoint.restore(path, self.state.variables())
             self.clock.before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
@@ -346,5 +346,5 @@ class Trainer:
             validation_loss=validation_loss,
             only_while_best=only_while_best,
             init_from=self.init_from,
-            in_force=in_force(),
+            in_force={**self.begun_under, **in_force()},
         )

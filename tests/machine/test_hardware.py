@@ -83,23 +83,23 @@ ALL_MEMORY, ALL_CORES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @pytest.mark.parametrize(
-    ("membership", "files", "memory", "cores"),
+    ("membership", "files", "memory", "cores", "share"),
     [
-        ("0::/\n", {"memory.max": "123456\n", "cpu.max": "100000 100000\n"}, 123456, 1),
-        ("0::/\n", {"memory.max": "max\n", "cpu.max": "max 100000\n"}, ALL_MEMORY, ALL_CORES),
-        ("0::/\n", {"memory.max": f"{ALL_MEMORY + 1}\n", "cpu.max": "9900000 100000\n"}, ALL_MEMORY, ALL_CORES),
-        ("0::/\n", {"cpu.max": "20000 100000\n"}, ALL_MEMORY, 1),  # a fifth of a core
-        ("0::/a/b\n", {"a/memory.max": "1000\n", "a/b/memory.max": "2000\n", "a/cpu.max": "50000 50000"}, 1000, 1),
-        ("0::/gone\n", {"memory.max": "1000\n"}, 1000, ALL_CORES),  # as a container sees its host's path
+        ("0::/\n", {"memory.max": "123456\n", "cpu.max": "100000 100000\n"}, 123456, 1, 1),
+        ("0::/\n", {"memory.max": "max\n", "cpu.max": "max 100000\n"}, ALL_MEMORY, ALL_CORES, 1),
+        ("0::/\n", {"memory.max": f"{ALL_MEMORY + 1}\n", "cpu.max": "9900000 100000\n"}, ALL_MEMORY, ALL_CORES, 1),
+        ("0::/\n", {"cpu.max": "20000 100000\n"}, ALL_MEMORY, 1, 0.2),  # a fifth of a core
+        ("0::/a/b\n", {"a/memory.max": "1000\n", "a/b/memory.max": "2000\n", "a/cpu.max": "50000 50000"}, 1000, 1, 1),
+        ("0::/gone\n", {"memory.max": "1000\n"}, 1000, ALL_CORES, 1),  # as a container sees its host's path
         ("4:memory:/x\n1:cpu,cpuacct:/x\n", {
             "memory/x/memory.limit_in_bytes": "3000\n", "cpu,cpuacct/x/cpu.cfs_quota_us": "100000\n",
-            "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n"}, 3000, 1),
-        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, ALL_MEMORY, ALL_CORES),
-        ("", {}, ALL_MEMORY, ALL_CORES),
-        ("0::/../up\n", {"memory.max": "1000\n"}, 1000, ALL_CORES),
+            "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n"}, 3000, 1, 1),
+        ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, ALL_MEMORY, ALL_CORES, 1),
+        ("", {}, ALL_MEMORY, ALL_CORES, 1),
+        ("0::/../up\n", {"memory.max": "1000\n"}, 1000, ALL_CORES, 1),
     ],
 )  # fmt: skip
-def test_the_limits_of_control_groups_count(monkeypatch, tmp_path, membership, files, memory, cores):
+def test_the_limits_of_control_groups_count(monkeypatch, tmp_path, membership, files, memory, cores, share):
     groups, process = tmp_path / "cgroup", tmp_path / "of_process"
     groups.mkdir()
     process.write_text(membership)
@@ -108,7 +108,7 @@ def test_the_limits_of_control_groups_count(monkeypatch, tmp_path, membership, f
         (groups / name).write_text(text)
     monkeypatch.setattr(hardware, "GROUPS", groups)
     monkeypatch.setattr(hardware, "GROUPS_OF_PROCESS", process)
-    assert (hardware.available_memory(), available_cores()) == (memory, cores)
+    assert (hardware.available_memory(), available_cores(), hardware.core_share()) == (memory, cores, share)
 
 
 def test_this_machine_is_described(cpuinfo, monkeypatch):
@@ -131,6 +131,7 @@ def test_settings_for_another_machine(cpuinfo, monkeypatch):
     assert settings_for(1_800_000, seconds=400, bfloat16=True)["hidden_size"] == 512
     cpuinfo(CPUINFO.format(flags="avx512f"))
     assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 512
+    assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False, speed=0.444)["hidden_size"] == 256
 
 
 def test_precision_follows_this_machine(cpuinfo):

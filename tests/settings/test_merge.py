@@ -240,6 +240,23 @@ def test_the_recipe_follows_a_given_width_and_budget():
     assert "hidden_size" not in {**wide.chosen, **narrow.chosen}
 
 
+def test_the_speed_matters_where_time_decides_on_a_setting_that_is_open():
+    given = {"hidden_size": 256, "dropout": 0.1, "weight_dropout": 0.1}
+    for matters, asked in [
+        (True, ask()), (True, ask(max_seconds=60)), (True, ask(max_seconds=60, epochs=3)), (False, ask(epochs=3)),
+        (False, ask(max_steps=3)), (False, ask(**given)), (False, ask("notebook", max_seconds=60)),
+        *((True, ask(**{name: value for name, value in given.items() if name != left_out})) for left_out in given),
+    ]:  # fmt: skip
+        assert resolve(asked, ANNA, V, LAPTOP).depends_on_speed is matters, asked.settings
+
+
+def test_the_recipe_follows_a_given_precision():
+    chosen = [
+        resolve(ask(precision=name, hidden_size=512), ANNA, V, LAPTOP).model.dropout for name in ("bfloat16", "float32")
+    ]
+    assert chosen[0] > chosen[1]
+
+
 def test_rate_and_clipping_are_chosen_for_adam_only():
     for optimizer, rate, clip_norm in [("adam", 0.014, 0.1), ("sgd", 0.004, 5.0), ("rmsprop", 0.004, 5.0)]:
         resolved = resolve(ask(optimizer=optimizer), ANNA, V, LAPTOP)

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import charrnn_tf
+from charrnn_tf.api import launch
 from charrnn_tf.cli.main import cli
 from charrnn_tf.machine.hardware import this_machine
 from charrnn_tf.runs.record import read_record
@@ -46,6 +48,8 @@ def test_the_widest_that_the_shortest_budget_gives_enough_updates(budget, width)
         (Machine(cores=4, bfloat16=True), 139, 512), (Machine(cores=64, bfloat16=True), 30, 256),
         (Machine(cores=2), 400, 512), (Machine(cores=2, only_avx2=True), 400, 256),
         (Machine(cores=2, only_avx2=True, bfloat16=True), 400, 512), (Machine(cores=8, gpus=1), 100, 512),
+        (Machine(cores=2, bfloat16=True, speed=0.444), 139, 256), (Machine(cores=2, speed=1.5), 220, 512),
+        (Machine(cores=2), 220, 384), (Machine(cores=2, only_avx2=True, speed=3.38), 400, 384),
     ],
 )  # fmt: skip
 def test_a_faster_machine_affords_a_wider_model(machine, seconds, width):
@@ -69,6 +73,36 @@ def test_dropout_grows_with_the_passes_over_the_text():
 def test_weight_dropout_follows_after_more_passes():
     chosen = [choose(10**6, epochs=epochs)["weight_dropout"] for epochs in (1, 5, 6, 10, 20, 29, 1000)]
     assert chosen == [0, 0, 0.05, 0.2, 0.4, 0.5, 0.5]
+
+
+def test_a_slower_machine_makes_fewer_passes_and_gets_less_dropout():
+    chosen = [choose(10**6, Machine(2, True, speed=speed), seconds=100, hidden_size=256) for speed in (0.2, 0.444, 1, 3.38)]
+    assert [(each["dropout"], each["weight_dropout"]) for each in chosen] == [(0, 0), (0.05, 0), (0.2, 0.1), (0.35, 0.3)]
+
+
+def test_faster_products_speed_up_their_share_of_a_step_only():
+    def passes(speed):
+        why = recipe(10**6, Machine(2, True, speed=speed), seconds=1008, hidden_size=256)["dropout"].why
+        return float(why.split()[0])
+
+    assert passes(1) == 74
+    assert passes(0.5) == 37
+    assert passes(2) == round(74 / (0.7 / 2 + 0.3))
+    assert passes(1000) == pytest.approx(74 / 0.3, rel=0.01)
+
+
+def test_the_speed_is_that_of_the_precision_given():
+    fast = Machine(2, bfloat16=True)
+    for machine, precision, speed in [
+        (fast, None, "74,000"), (fast, "bfloat16", "74,000"), (fast, "float32", "52,000"),
+        (Machine(2), "bfloat16", "52,000"), (Machine(2, only_avx2=True), None, "13,000"),
+    ]:  # fmt: skip
+        why = recipe(10**6, machine, seconds=600, hidden_size=256, precision=precision)["dropout"].why
+        assert why.endswith(f"passes over the text, assuming {speed} characters/s")
+
+
+def test_the_assumed_speed_is_named_only_if_it_counts():
+    assert recipe(10**6, LAPTOP, epochs=3)["dropout"].why == "3.00 passes over the text"
 
 
 @pytest.mark.parametrize(("width", "rate"), [(8, 0.02), (256, 0.02), (384, 0.016), (512, 0.014), (1024, 0.01)])
@@ -106,7 +140,7 @@ def test_bfloat16_is_chosen_where_the_cpu_has_it():
     seconds=st.none() | st.floats(1e-3, 1e7),
     epochs=st.none() | st.integers(1, 10**4),
     max_steps=st.none() | st.integers(1, 10**9),
-    machine=st.builds(Machine, st.integers(1, 128), st.booleans(), st.booleans(), st.integers(0, 8)),
+    machine=st.builds(Machine, st.integers(1, 128), st.booleans(), st.booleans(), st.integers(0, 8), st.floats(1e-3, 1e3)),
 )
 def test_every_choice_can_be_trained(characters, seconds, epochs, max_steps, machine):
     chosen = choose(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps)
@@ -180,3 +214,75 @@ def test_options_files_and_an_initial_model_override_the_choices(folder, monkeyp
     assert (record.train.batch_size, record.train.precision, record.train.weight_dropout) == (2, "float32", 0.1)
     assert (record.train.validate_every, record.train.learning_rate, record.train.clip_norm) == (5, 0.001, 2.0)
     assert "Chosen" not in shown
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """The measurements that were made, as arguments; each returns 0.444."""
+    calls = []
+
+    def measured_speed(*arguments):
+        calls.append(arguments)
+        return 0.444
+
+    monkeypatch.setattr(launch, "measured_speed", measured_speed)
+    monkeypatch.setattr(launch, "this_machine", lambda gpus: Machine(cores=2, bfloat16=True))
+    return calls
+
+
+SHORTLY = ("--max-steps", 1, "--max-seconds", 600)
+
+
+@pytest.mark.slow
+def test_the_measured_speed_is_used_shown_saved_and_kept(folder, asked_for):
+    asked = merge.merge("default", {}, {"max_steps": 1, "max_seconds": 600.0})
+    record, shown = train(*SHORTLY, "--checkpoint-dir", "new")
+    resolved = merge.resolve(asked, 960, record.model.vocab_size, Machine(cores=2, bfloat16=True, speed=0.444))
+    assert asked_for == [(1, "bfloat16", 450)]
+    assert (record.model, record.train) == (resolved.model, resolved.train)
+    assert record.in_force["speed"] == 0.444
+    assert f"passes over the text, assuming {resolved.chosen['dropout'].why.split()[-2]} characters/s\n" in shown
+    resumed, _ = train("--max-steps", 2, "--resume", "--checkpoint-dir", "new")
+    assert len(asked_for) == 1
+    assert (resumed.step, resumed.in_force["speed"], resumed.model) == (2, 0.444, record.model)
+
+
+@pytest.mark.slow
+def test_python_chooses_by_the_measured_speed_as_the_command_does(folder, asked_for):
+    record, _ = train(*SHORTLY, "--checkpoint-dir", "new")
+    run = charrnn_tf.train("text.txt", max_steps=1, max_seconds=600.0, checkpoint_dir="python", display=False)
+    from_python = read_record(next((folder / "python").glob("i1_l*")))
+    assert not run.stopped
+    assert asked_for[0] == asked_for[1]
+    assert (from_python.model, from_python.train, from_python.in_force) == (record.model, record.train, record.in_force)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--max-steps", 1), ("--epochs", 1), (*SHORTLY, "--preset", "notebook-tf1"),
+        (*SHORTLY, "--dropout", 0, "--weight-dropout", 0),
+    ],
+)  # fmt: skip
+def test_nothing_is_measured_where_no_choice_depends_on_it(folder, asked_for, arguments):
+    record, _ = train(*arguments, "--hidden-size", 8, "--checkpoint-dir", "new")
+    assert asked_for == []
+    assert "speed" not in record.in_force
+
+
+def test_nothing_is_measured_for_several_workers_or_a_gpu(asked_for):
+    resolved = merge.resolve(merge.merge("default", {}, {}), 960, 9, LAPTOP)
+    assert launch._speed(resolved, LAPTOP, None) == 0.444
+    assert launch._speed(resolved, LAPTOP, object()) is None
+    assert launch._speed(resolved, dataclasses.replace(LAPTOP, gpus=1), None) is None
+    assert len(asked_for) == 1
+
+
+def test_the_precision_that_will_be_used_is_measured(asked_for):
+    for precision, machine, expected in [
+        ("float32", LAPTOP, ("float32", 237)), ("bfloat16", LAPTOP, ("bfloat16", 450)),
+        ("bfloat16", Machine(2), ("float32", 237)), ("float32", Machine(2, only_avx2=True), ("float32", 70)),
+    ]:  # fmt: skip
+        launch._speed(merge.resolve(merge.merge("default", {}, {"precision": precision}), 10**6, 9, machine), machine, None)
+        assert asked_for[-1] == (2, *expected)
