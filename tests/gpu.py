@@ -1,32 +1,32 @@
-"""A stand-in for a GPU, for tests on machines without one, and the operations of traced graphs."""
+"""A stand-in for GPUs, for tests on machines without one, and the operations of traced graphs."""
 
 from collections import Counter
 from importlib import import_module
 
 import tensorflow as tf
 
-NAME, OPERATION, GRADIENT = "Abacus GPU", "CudnnRNNV3", "CudnnRNNBackpropV3"
+NAME, OPERATION, GRADIENT = "Abacus 80", "CudnnRNNV3", "CudnnRNNBackpropV3"
 
 
-def stand_in(monkeypatch, *, cudnn):
-    """Make TensorFlow report a GPU; what is computed still runs on the CPU.
+def stand_in(monkeypatch, *, cudnn=False, count=1):
+    """Make TensorFlow report GPUs; what is computed still runs on the CPU.
 
     cudnn: where its layers may use cuDNN, Keras traces that operation, which no CPU can run; otherwise its own loop.
     """
-    listed = tf.config.list_logical_devices
-    device = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
-
-    def logical_devices(kind=None):
-        return [tf.config.LogicalDevice("/device:GPU:0", "GPU")] if kind == "GPU" else listed(kind)
-
-    visible = tf.config.get_visible_devices
-    monkeypatch.setattr(tf.config, "list_logical_devices", logical_devices)
-    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: [device] if kind == "GPU" else visible(kind))
-    monkeypatch.setattr(
-        tf.config.experimental, "get_device_details", lambda of: {"device_name": NAME} if of is device else {}
-    )
     rnn = import_module("keras.src.backend.tensorflow.rnn")  # the package has a function of this name
     monkeypatch.setattr(rnn, "_is_gpu_available", lambda: cudnn)
+    devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{n}", "GPU") for n in range(count)]
+    for name in ("list_logical_devices", "list_physical_devices", "get_visible_devices"):
+        monkeypatch.setattr(tf.config, name, _with_gpus(devices, getattr(tf.config, name)))
+    details = {"device_name": NAME, "compute_capability": (9, 0)}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda device: details if device in devices else {})
+    monkeypatch.setattr(tf.config, "get_logical_device_configuration", lambda device: None)
+    for name in ("get_memory_growth", "set_memory_growth"):
+        monkeypatch.setattr(tf.config.experimental, name, lambda *arguments: None)
+
+
+def _with_gpus(devices, listed):
+    return lambda kind=None: devices if kind == "GPU" else listed(kind)
 
 
 def operations(definition):

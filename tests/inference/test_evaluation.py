@@ -180,7 +180,7 @@ def test_the_number_of_shards_changes_only_roundings(scorer, monkeypatch):
 def test_on_a_gpu_keras_own_loops_give_the_same_mean(trained, monkeypatch, cell):
     evaluator, encode = evaluator_of(latest_checkpoint(trained(cell)))
     ours = evaluator.evaluate(encode(TEXT[:250]))
-    stand_in(monkeypatch, cudnn=False)
+    stand_in(monkeypatch)
     monkeypatch.setattr(type(evaluator.model.get_layer(f"{cell}_0")), "scan", None)  # must not be called
     theirs = Evaluator(evaluator.model, evaluator.config).evaluate(encode(TEXT[:250]))
     assert theirs.nats_per_character == pytest.approx(ours.nats_per_character, abs=1e-5)

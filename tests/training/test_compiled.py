@@ -181,7 +181,7 @@ def test_on_a_gpu_steps_run_keras_own_loops(settings, monkeypatch, keras_loops):
     losses = on_cpu.train(windows, [1] * 6)
     assert on_cpu.run.engine is Engine.FLOAT32
     assert not keras_loops
-    stand_in(monkeypatch, cudnn=False)
+    stand_in(monkeypatch)
     on_gpu = Training(model, config)
     np.testing.assert_allclose(on_gpu.train(windows, [1] * 6), losses, rtol=0, atol=1e-5)
     assert on_gpu.run.engine is Engine.CUDNN
