@@ -32,13 +32,15 @@ def settings_for(
     max_steps: int | None = None,
     cores: int | None = None,
     bfloat16: bool | None = None,
+    gpus: int = 0,
     hidden_size: int | None = None,
 ) -> dict[str, Any]:
     """The settings, by name, that the default preset chooses for a training text of this length and a budget.
 
-    cores, bfloat16: of another machine than this one. hidden_size: a given width. See `settings.recipe`.
+    cores, bfloat16: of another machine than this one. gpus: those to train on. hidden_size: a given width. See
+    `settings.recipe`.
     """
-    here = this_machine()
+    here = this_machine(gpus)
     machine = dataclasses.replace(here, cores=cores or here.cores, bfloat16=here.bfloat16 if bfloat16 is None else bfloat16)
     chosen = recipe(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps, hidden_size=hidden_size)
     return {name: choice.value for name, choice in chosen.items()}

@@ -128,6 +128,8 @@ def test_settings_for_another_machine(cpuinfo, monkeypatch):
     assert settings_for(1_800_000, seconds=400)["hidden_size"] == 256
     assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 256
     assert settings_for(1_800_000, seconds=400, cores=8)["hidden_size"] == 384
+    on_gpu = settings_for(1_800_000, seconds=400, gpus=1)
+    assert (on_gpu["hidden_size"], on_gpu["precision"]) == (512, "float32")
     for cores in (4, 64):  # a batch of 32 is split in four
         assert settings_for(1_800_000, seconds=400, cores=cores)["hidden_size"] == 384
     assert settings_for(1_800_000, seconds=400, bfloat16=True)["hidden_size"] == 512
