@@ -1,11 +1,12 @@
 """The lines that a run prints before it starts: text, model, device, steps, disk, and how its settings were chosen."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from ..machine import estimate
-from ..machine.hardware import available_cores, gpus
+from ..machine.hardware import available_cores, gpu_names, tf32, unused_gpu
 from ..machine.startup import in_force
 from ..network.cells import Engine
 from ..runs.record import source_list
@@ -31,9 +32,8 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
         shape = " x ".join(str(size) for size in layer.output.shape[1:] if size is not None) or "1"
         yield f"  {layer.name:<12} {type(layer).__name__:<12} {shape:>7} {layer.count_params():>11,}"
     yield f"Model: {parameters:,} parameters, {kept / parameters:,.2f} characters of text per parameter."
-    place = f"{gpus()} GPU, cuDNN" if gpus() else f"CPU, {available_cores()} cores"
     replicas = "" if trainer.replicas.alone else f", {trainer.replicas.count} replicas"
-    yield f"Device: {place}, TensorFlow {tf.__version__}{replicas}."
+    yield f"Device: {_device(trainer)}, TensorFlow {tf.__version__}{replicas}."
     total = "until the time limit" if trainer.total_steps is None else f"{trainer.total_steps:,} in all"
     split = f"batch split over {config.shards} cores" if config.shards and config.shards > 1 else "batch not split"
     yield f"Steps: {trainer.steps_per_epoch:,} per epoch, {total}; {split}."
@@ -56,10 +56,24 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
         )
 
 
+def _device(trainer: Trainer) -> str:
+    """What a run computes on, and with what."""
+    names, here = gpu_names(), trainer.replicas.here
+    if not names:
+        unused = " (TensorFlow can't use the NVIDIA GPU)" if unused_gpu() else ""
+        return f"CPU, {available_cores()} cores{unused}"
+    used = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in Counter(names[:here]).items())
+    part = f" ({here} of {len(names)} GPUs)" if here < len(names) else ""
+    return f"GPU {used}{part}, {'without cuDNN because of `lines`' if trainer.config.lines else 'cuDNN'}"
+
+
 def notes(trainer: Trainer) -> list[str]:
-    """Remarks on a precision that the CPU lacks, a changed machine, or a used-up budget."""
-    config, notes = trainer.config, []
-    if config.precision != "float32" and trainer.state.engine is Engine.FLOAT32:
+    """Remarks on a precision that the device lacks, a changed machine, or a used-up budget."""
+    config, engine, notes = trainer.config, trainer.state.engine, []
+    if config.precision != "float32" and engine is Engine.CUDNN:
+        rounded = "float32 (products in TF32)" if tf32() else "float32"
+        notes.append(f"`precision` {config.precision} counts on a CPU only: on a GPU cuDNN computes in {rounded}.")
+    if config.precision != "float32" and engine is Engine.FLOAT32:
         notes.append(f"This CPU has no {config.precision} products: training in float32.")
     now, begun = in_force(), trainer.begun_under.items()
     if changed := [f"{name} {was}, now {now[name]}" for name, was in begun if was != now.get(name, was)]:

@@ -90,8 +90,9 @@ class Evaluator:
     """
 
     def __init__(self, model: keras.Model, config: ModelConfig, shards: int = 2) -> None:
+        """shards: parts of each window computed in parallel; on a GPU there is always one."""
         self.config = config
-        self.shards = shards
+        self.shards = 1 if gpus() else shards
         self._score = tf.function(self._score_window, autograph=False, reduce_retracing=True)
         self.model = model
 

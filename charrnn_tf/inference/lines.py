@@ -66,7 +66,7 @@ class LineScorer:
     def __init__(self, model: keras.Model, record: Record) -> None:
         self._model, self._config = model, record.model
         self._vocabulary, self._normalize = record.vocabulary, record.train.normalize
-        self._shards = available_cores()
+        self._shards = 1 if gpus() else available_cores()
         self._scoring = cache(self._compile)
         self.left_out = LeftOut(0, 0, ())  # of all lines, after `score`
 

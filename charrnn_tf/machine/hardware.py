@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ..settings.recipe import Machine, recipe
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
+VISIBLE, CUDNN = "CUDA_VISIBLE_DEVICES", "nvidia-cudnn-cu12"
+TF32_SINCE = (8, 0)  # compute capability of the Ampere generation
 GROUPS, GROUPS_OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -30,14 +33,15 @@ def settings_for(
     cores: int | None = None,
     bfloat16: bool | None = None,
     speed: float = 1.0,
+    gpus: int = 0,
     hidden_size: int | None = None,
 ) -> dict[str, Any]:
     """The settings, by name, that the default preset chooses for a training text of this length and a budget.
 
     cores, bfloat16: of another machine than this one. speed: measured, as config.json has it under "in_force", or
-    that of the machines of the rule, 1. hidden_size: a given width. See `settings.recipe`.
+    that of the machines of the rule, 1. gpus: those to train on. hidden_size: a given width. See `settings.recipe`.
     """
-    here = this_machine()
+    here = this_machine(gpus)
     fast = here.bfloat16 if bfloat16 is None else bfloat16
     machine = dataclasses.replace(here, cores=cores or here.cores, bfloat16=fast, speed=speed)
     chosen = recipe(characters, machine, seconds=seconds, epochs=epochs, max_steps=max_steps, hidden_size=hidden_size)
@@ -127,6 +131,14 @@ def has_nvidia_gpu() -> bool:
     return NVIDIA.is_dir() and any(NVIDIA.iterdir())
 
 
+def unused_gpu() -> bool:
+    """Whether there is an NVIDIA GPU that TensorFlow can't use, although the user has not hidden it."""
+    import tensorflow as tf  # the module must load without
+
+    hidden = os.environ.get(VISIBLE, "0").strip() in ("", "-1")
+    return has_nvidia_gpu() and not hidden and not tf.config.list_physical_devices("GPU")
+
+
 def physical_gpus() -> int:
     """GPUs that TensorFlow may use; unlike `gpus`, asking does not start its devices."""
     import tensorflow as tf  # the module must load without
@@ -139,6 +151,35 @@ def gpus() -> int:
     import tensorflow as tf  # the module must load without
 
     return len(tf.config.list_logical_devices("GPU"))
+
+
+def gpu_names() -> list[str]:
+    """Models of the GPUs that TensorFlow may use; a run without `strategy` computes on the first."""
+    return [str(details.get("device_name", "unknown GPU")) for details in _gpu_details()]
+
+
+def tf32() -> bool:
+    """Whether GPUs round the factors of float32 products to TF32: Ampere and later do, unless it is switched off."""
+    import tensorflow as tf  # the module must load without
+
+    new = [details.get("compute_capability", (0, 0)) >= TF32_SINCE for details in _gpu_details()]
+    return any(new) and tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def cudnn_version() -> str:
+    """Version of the package with cuDNN; without that package, the one that TensorFlow was built for."""
+    import tensorflow as tf  # the module must load without
+
+    try:
+        return metadata.version(CUDNN)
+    except metadata.PackageNotFoundError:
+        return str(tf.sysconfig.get_build_info().get("cudnn_version", "unknown"))
+
+
+def _gpu_details() -> list[dict[str, Any]]:
+    import tensorflow as tf  # the module must load without
+
+    return [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.get_visible_devices("GPU")]
 
 
 def _instructions() -> frozenset[str]:

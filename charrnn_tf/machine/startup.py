@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ from ..errors import ConfigError, warn
 from .hardware import (
     ONEDNN,
     available_cores,
+    cudnn_version,
+    gpu_names,
     gpus,
-    has_nvidia_gpu,
     lacks_avx,
     onednn_by_default,
-    physical_gpus,
     processor,
+    tf32,
+    unused_gpu,
 )
 
-LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+LOG_LEVEL, GROWTH = "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH"
 _started: list[bool] = []  # whether this process has started it
 _used_by: list[int] = []  # id of the process that computes with it
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
@@ -83,14 +85,27 @@ def start(shards: int | None = None, workers: bool = False) -> None:
             "TensorFlow was started before charrnn_tf, with slower settings than charrnn_tf's. Set "
             f"{first} in the environment before you import it, or use charrnn_tf first."
         )
-    if not workers:
-        with nullcontext() if _imported_before() else _silence():
+    with nullcontext() if _imported_before() else _silence():
+        _let_gpu_memory_grow(tf)
+        if not workers:
             tf.config.list_logical_devices()
-    if has_nvidia_gpu() and not physical_gpus():
+    if unused_gpu():
         warn(
             "there is an NVIDIA GPU, but TensorFlow can't use it and computes on the CPU: pip install 'charrnn-tf[gpu]' "
             f"brings the libraries that it needs, and {LOG_LEVEL}=0 in the environment shows its reasons."
         )
+
+
+def _let_gpu_memory_grow(tf: Any) -> None:
+    """Let TensorFlow take the memory of GPUs as it needs it, and not all at once, unless the user has decided."""
+    config, found = tf.config, tf.config.get_visible_devices("GPU")
+    limited = any(config.get_logical_device_configuration(gpu) for gpu in found)
+    decided = any(config.experimental.get_memory_growth(gpu) is not None for gpu in found)
+    if limited or decided or GROWTH in os.environ:
+        return
+    with suppress(RuntimeError):  # its devices were started before
+        for gpu in found:
+            config.experimental.set_memory_growth(gpu, True)
 
 
 def check_backend() -> None:
@@ -159,11 +174,15 @@ def check_process() -> None:
 
 
 def in_force() -> dict[str, Any]:
-    """The hardware and switches that the last digits of results depend on; saved with every checkpoint."""
+    """The hardware and switches that the last digits of results depend on; saved with every checkpoint.
+
+    With a GPU also its model (`gpu`), whether products are rounded to TF32 (`tf32`) and the version of cuDNN (`cudnn`).
+    """
     import tensorflow as tf  # the module must load without
 
     threads = tf.config.threading
     intra, inter = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
+    on_gpu = {"gpu": ", ".join(gpu_names()), "tf32": tf32(), "cudnn": cudnn_version()} if gpus() else {}
     return {
         "processor": processor(),
         "cores": available_cores(),
@@ -171,6 +190,7 @@ def in_force() -> dict[str, Any]:
         "intra_op_threads": os.environ.get(INTRA, str(intra)),  # 0: TensorFlow's choice
         "inter_op_threads": os.environ.get(INTER, str(inter)),
         "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),
+        **on_gpu,
     }
 
 

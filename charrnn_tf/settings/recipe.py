@@ -11,6 +11,7 @@ from .schema import TrainConfig
 
 SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # hidden size -> characters per second and core; 2 layers, bfloat16
 PRODUCTS = 0.7  # share of a step's time that goes into large products; the rest does not follow their rate upwards
+ON_GPU = 5_000  # characters per second and stream, which a GPU reads side by side; assumed, no GPU was measured
 START_SECONDS = 8.0  # of a run without training steps: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to reach a lower loss than a narrower one
 DROPOUT = (2.5, 0.15)  # passes over the text up to which the rate is 0; increase per doubling beyond them
@@ -74,7 +75,7 @@ def recipe(
     - `learning_rate`, for Adam: 0.02 up to a width of 256, then proportional to 1 / sqrt(width).
     - `clip_norm`: 0.1, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
-    - `precision`: bfloat16 where the CPU has it.
+    - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
     - `validate_every`: 1,000 steps where an epoch has fewer.
 
     hidden_size, precision: given ones, which the other settings then follow.
@@ -88,7 +89,7 @@ def recipe(
     while batch_size > 1 and characters < WINDOWS_PER_STREAM * batch_size * default.num_steps:
         batch_size //= 2
     window = batch_size * default.num_steps
-    precision = precision or ("bfloat16" if machine.bfloat16 else "float32")
+    precision = precision or ("bfloat16" if machine.bfloat16 and not machine.gpus else "float32")
 
     def characters_read(width: int) -> float:
         """Characters that a model of this width trains on within the budget."""
@@ -111,7 +112,7 @@ def recipe(
         "learning_rate": Choice(float(f"{LEARNING_RATE * min(1.0, (256 / width) ** 0.5):.2g}"), "for this width"),
         "clip_norm": Choice(CLIP_NORM, "for Adam"),
         "batch_size": Choice(batch_size, "for this length of text"),
-        "precision": Choice(precision, "fastest on this CPU"),
+        "precision": Choice(precision, "cuDNN's, on a GPU" if machine.gpus else "fastest on this CPU"),
     }
     if characters < VALIDATE_EVERY * window:
         chosen["validate_every"] = Choice(VALIDATE_EVERY, "short epochs")
@@ -127,11 +128,17 @@ def default_shards(batch_size: int, cores: int) -> int:
 
 
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:
-    """Estimated characters per second of training a model of this width; on a CPU, with a core for each shard."""
-    units = machine.cores if machine.gpus else default_shards(batch_size, machine.cores)
+    """Estimated characters per second of training a model of this width.
+
+    On a CPU by its cores, one for each shard, instructions and measured speed. On a GPU they don't count, nor does a width
+    up to 512: what takes time is the number of characters that a stream reads one after another.
+    """
+    if machine.gpus:
+        return ON_GPU * batch_size * min(1.0, max(SPEEDS) / width) ** 1.5
     nearest = min(SPEEDS, key=lambda measured: abs(measured - width))
     measured = machine.speed if machine.speed < 1 else 1 / (PRODUCTS / machine.speed + 1 - PRODUCTS)
-    return SPEEDS[nearest] * (nearest / width) ** 1.5 * units * machine.reference(precision).training * measured
+    cores = default_shards(batch_size, machine.cores)
+    return SPEEDS[nearest] * (nearest / width) ** 1.5 * cores * machine.reference(precision).training * measured
 
 
 def _often(passes: float, speed: float | None) -> str:

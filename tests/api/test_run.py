@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_text
+from gpu import stand_in
 
 import charrnn_tf as cr
 from charrnn_tf.cli.main import cli
 from charrnn_tf.errors import CheckpointError, ConfigError, TextError
 from charrnn_tf.runs.metrics import read_rows
+from charrnn_tf.runs.record import read_record
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -40,6 +42,22 @@ def losses(directory):
     return [
         (row.step, row.train_loss, row.validation_loss, row.learning_rate) for row in read_rows(directory / "metrics.csv")
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_run_goes_on_where_it_was_on_another_kind_of_device(tmp_path, monkeypatch, cell):
+    settings = {**TINY, "cell": cell, "dropout": 0.2, "weight_dropout": 0.2, "schedule": "constant"}
+    cr.train("text.txt", checkpoint_dir="whole", display=False, **settings)
+    cr.train("text.txt", checkpoint_dir="moved", display=False, **settings | {"max_steps": 4})
+    with monkeypatch.context() as patch:
+        stand_in(patch)
+        on_gpu = cr.train(checkpoint_dir="moved", resume=True, max_steps=8, display=False)
+        assert read_record(on_gpu.checkpoints[-1]).in_force["gpus"] == 1
+    cr.train(checkpoint_dir="moved", resume=True, max_steps=12, display=False)
+    whole, moved = ({row[0]: row[1] for row in losses(tmp_path / folder)} for folder in ("whole", "moved"))
+    assert list(moved) == [4, 6, 8, 12]
+    assert moved == pytest.approx(whole, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import processes
 import pytest
 import tensorflow as tf
 from conftest import TEXT, make_text, tree, write_checkpoint
+from gpu import operations, stand_in
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from charrnn_tf import Sampler, export_saved_model, latest_checkpoint
 from charrnn_tf.errors import CheckpointError, ConfigError
@@ -174,6 +176,18 @@ def test_loading_gives_no_warning_of_unsaved_gradients(exported, cell):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
+def test_a_model_exported_on_a_gpu_has_the_operations_of_one_exported_on_a_cpu(exported, cell, tmp_path, monkeypatch):
+    checkpoint, on_cpu = exported[cell]
+    stand_in(monkeypatch, cudnn=True)
+    plain, found = (
+        operations(SavedModel.FromString((output / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def)
+        for output in (on_cpu, export_saved_model(checkpoint, tmp_path / "on-gpu"))
+    )
+    assert found == plain
+    assert found["MatMul"] > 0
+    assert not [name for name in found if "cudnn" in name.lower()]
+
+
 def test_a_program_without_the_package_generates_the_samplers_text(outside, samplers, cell):
     assert outside[cell]["text"] == samplers[cell].sample("The ", 5, top_n=5, top_p=0.9, temperature=0.7, seed=1)
 

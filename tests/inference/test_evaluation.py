@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TEXT, make_text
+from gpu import OPERATION, operations, stand_in
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -179,10 +180,27 @@ def test_the_number_of_shards_changes_only_roundings(scorer, monkeypatch):
 def test_on_a_gpu_keras_own_loops_give_the_same_mean(trained, monkeypatch, cell):
     evaluator, encode = evaluator_of(latest_checkpoint(trained(cell)))
     ours = evaluator.evaluate(encode(TEXT[:250]))
-    monkeypatch.setattr(evaluation, "gpus", lambda: 1)  # a stand-in: Keras's loops still compute on the CPU
+    stand_in(monkeypatch)
     monkeypatch.setattr(type(evaluator.model.get_layer(f"{cell}_0")), "scan", None)  # must not be called
     theirs = Evaluator(evaluator.model, evaluator.config).evaluate(encode(TEXT[:250]))
     assert theirs.nats_per_character == pytest.approx(ours.nats_per_character, abs=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_on_a_gpu_a_window_is_one_shard_with_cudnns_operation_for_every_layer(cell, monkeypatch):
+    config, traced = ModelConfig(5, cell=cell, hidden_size=4, num_layers=2), []
+    stand_in(monkeypatch, cudnn=True)
+    evaluator = Evaluator(build_model(config, 1), config, shards=8)
+
+    def trace(*arguments):  # what `evaluate` computes; no CPU can
+        traced.append(score.get_concrete_function(*arguments))
+        return tf.constant(0.0), arguments[2]
+
+    score = evaluator._score
+    monkeypatch.setattr(evaluator, "_score", trace)
+    evaluator.evaluate(np.zeros(2 * CHARACTERS_PER_STREAM + 1, np.uint8))
+    assert evaluator.shards == 1
+    assert {operations(each.graph.as_graph_def())[OPERATION] for each in traced} == {2}
 
 
 @given(targets=st.integers(1, 4_000_000), most=st.integers(1, 300))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import TEXT, write_checkpoint
+from gpu import stand_in
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -230,6 +231,21 @@ def test_a_seed_gives_the_same_text_with_any_chunk_size(sampler, chunk):
     pieces = [pieces[0] for pieces in sampler.chunks("The ", 53, chunk=chunk, **settings)]
     assert [len(piece) for piece in pieces] == [chunk] * (53 // chunk) + ([53 % chunk] if 53 % chunk else [])
     assert "The " + "".join(pieces) == sampler.sample("The ", 53, **settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_sampling_on_a_gpu_uses_no_operation_of_cudnn(trained, cell, monkeypatch):
+    path = latest_checkpoint(trained(cell))
+
+    def texts():
+        sampler = Sampler.from_checkpoint(path)
+        many = [completion.text for completion in sampler.sample_many(["The ", "A"], 2, length=9, seed=2)]
+        return [sampler.sample("The ", length=20, seed=1), *many, sampler.surprise("The old sea")[0]]
+
+    plain = texts()
+    stand_in(monkeypatch, cudnn=True)  # no CPU can run those operations
+    assert texts() == plain
 
 
 def test_other_seeds_give_other_texts(sampler):

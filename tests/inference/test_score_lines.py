@@ -6,6 +6,7 @@ import math
 import pytest
 import tensorflow as tf
 from conftest import make_text, write_checkpoint
+from gpu import OPERATION, operations, stand_in
 
 from charrnn_tf import export_saved_model, latest_checkpoint, score_lines
 from charrnn_tf.errors import ConfigError, TextError
@@ -129,3 +130,13 @@ def test_bytes_are_characters_of_a_byte_model(tmp_path):
 def test_one_text_instead_of_lines_is_refused(checkpoint):
     with pytest.raises(ConfigError, match="`lines` must be a list of lines"):
         score_lines(checkpoint, "The rain")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_on_a_gpu_lines_are_one_shard_with_cudnns_operation_for_every_layer(trained, cell, monkeypatch):
+    model, record = load_model(latest_checkpoint(trained(cell)))
+    stand_in(monkeypatch, cudnn=True)
+    scorer = LineScorer(model, record)
+    assert scorer._shards == 1
+    traced = scorer._compile(scorer._shards).get_concrete_function()
+    assert operations(traced.graph.as_graph_def())[OPERATION] == 2

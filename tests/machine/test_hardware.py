@@ -5,6 +5,8 @@ import platform
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
+from gpu import stand_in
 
 from charrnn_tf.machine import hardware
 from charrnn_tf.machine.hardware import available_cores, has_bfloat16, only_avx2, processor, settings_for, this_machine
@@ -126,6 +128,8 @@ def test_settings_for_another_machine(cpuinfo, monkeypatch):
     assert settings_for(1_800_000, seconds=400)["hidden_size"] == 256
     assert settings_for(1_800_000, seconds=400, cores=2, bfloat16=False)["hidden_size"] == 256
     assert settings_for(1_800_000, seconds=400, cores=8)["hidden_size"] == 384
+    on_gpu = settings_for(1_800_000, seconds=400, gpus=1)
+    assert (on_gpu["hidden_size"], on_gpu["precision"]) == (512, "float32")
     for cores in (4, 64):  # a batch of 32 is split in four
         assert settings_for(1_800_000, seconds=400, cores=cores)["hidden_size"] == 384
     assert settings_for(1_800_000, seconds=400, bfloat16=True)["hidden_size"] == 512
@@ -153,3 +157,48 @@ def test_a_gpu_is_one_that_the_driver_lists(monkeypatch, tmp_path):
     assert not hardware.has_nvidia_gpu()
     (tmp_path / "gpus" / "0000:01:00.0").mkdir()
     assert hardware.has_nvidia_gpu()
+
+
+@pytest.mark.parametrize(
+    ("there", "usable", "visible", "unused"),
+    [
+        (True, False, None, True), (True, False, "0", True), (True, False, "-1", False), (True, False, "", False),
+        (True, True, None, False), (False, False, None, False),
+    ],
+)  # fmt: skip
+def test_an_nvidia_gpu_without_its_libraries_is_unused_unless_hidden(monkeypatch, there, usable, visible, unused):
+    monkeypatch.setattr(hardware, "has_nvidia_gpu", lambda: there)
+    monkeypatch.delenv(hardware.VISIBLE, raising=False)
+    if visible is not None:
+        monkeypatch.setenv(hardware.VISIBLE, visible)
+    if usable:
+        stand_in(monkeypatch)
+    assert hardware.unused_gpu() is unused
+
+
+@pytest.mark.parametrize(
+    ("capability", "enabled", "tf32"),
+    [((8, 0), True, True), ((9, 0), False, False), ((7, 5), True, False), (None, True, False)],
+)
+def test_tf32_needs_ampere_and_can_be_switched_off(monkeypatch, capability, enabled, tf32):
+    stand_in(monkeypatch)
+    experimental = tf.config.experimental
+    monkeypatch.setattr(
+        experimental, "get_device_details", lambda gpu: {"compute_capability": capability} if capability else {}
+    )
+    monkeypatch.setattr(experimental, "tensor_float_32_execution_enabled", lambda: enabled)
+    assert hardware.tf32() is tf32
+    assert hardware.gpu_names() == ["unknown GPU"]
+
+
+def test_cudnns_version_is_that_of_its_package(monkeypatch):
+    monkeypatch.setattr(hardware.metadata, "version", {"nvidia-cudnn-cu12": "9.3.0.75"}.__getitem__)
+    assert hardware.cudnn_version() == "9.3.0.75"
+
+    def missing(name):
+        raise hardware.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(hardware.metadata, "version", missing)
+    for build, version in [({"cudnn_version": "9"}, "9"), ({}, "unknown")]:
+        monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda build=build: build)
+        assert hardware.cudnn_version() == version

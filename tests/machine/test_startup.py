@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import processes
 import pytest
+import tensorflow as tf
+from gpu import NAME as GPU
+from gpu import stand_in
 
 from charrnn_tf import train
 from charrnn_tf.errors import ConfigError, warn
@@ -205,14 +208,50 @@ def test_a_cpu_without_avx_is_told_instead_of_aborting(monkeypatch):
         startup.load()
 
 
-@pytest.mark.parametrize(("there", "usable", "told"), [(True, 0, True), (True, 1, False), (False, 0, False)])
-def test_a_gpu_that_tensorflow_can_t_use_is_told(monkeypatch, caplog, there, usable, told):
+@pytest.mark.parametrize("unused", [True, False])
+def test_a_gpu_that_tensorflow_can_t_use_is_told(monkeypatch, caplog, unused):
     monkeypatch.setattr(startup, "_started", [])
-    monkeypatch.setattr(startup, "has_nvidia_gpu", lambda: there)
-    monkeypatch.setattr(startup, "physical_gpus", lambda: usable)
+    monkeypatch.setattr(startup, "unused_gpu", lambda: unused)
     warn.cache_clear()
     startup.start()
-    assert ("there is an NVIDIA GPU, but TensorFlow can't use it" in caplog.text) is told
+    assert ("there is an NVIDIA GPU, but TensorFlow can't use it" in caplog.text) is unused
+
+
+@pytest.mark.parametrize(
+    ("variable", "before", "limits", "grows"),
+    [
+        (None, None, None, [True, True]), ("true", None, None, []), ("false", None, None, []), (None, False, None, []),
+        (None, True, None, []), (None, None, [1024], []),
+    ],
+)  # fmt: skip
+def test_the_memory_of_a_gpu_grows_unless_the_user_has_decided(monkeypatch, variable, before, limits, grows):
+    stand_in(monkeypatch, count=2)
+    found, config = [], tf.config
+    monkeypatch.setattr(startup, "_started", [])
+    monkeypatch.setattr(config, "get_logical_device_configuration", lambda gpu: limits)
+    monkeypatch.setattr(config.experimental, "get_memory_growth", lambda gpu: before)
+    monkeypatch.setattr(config.experimental, "set_memory_growth", lambda gpu, grows: found.append(grows))
+    monkeypatch.delenv(startup.GROWTH, raising=False)
+    if variable:
+        monkeypatch.setenv(startup.GROWTH, variable)
+    startup.start()
+    assert found == grows
+
+
+def test_devices_that_the_host_has_started_keep_their_memory(monkeypatch):
+    def fail(gpu, grows):
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    stand_in(monkeypatch)
+    monkeypatch.setattr(startup, "_started", [])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", fail)
+    startup.start()
+
+
+def test_in_force_names_gpu_tf32_and_cudnn(monkeypatch):
+    plain = startup.in_force()
+    stand_in(monkeypatch)
+    assert startup.in_force() == {**plain, "gpus": 1, "gpu": GPU, "tf32": True, "cudnn": startup.cudnn_version()}
 
 
 @pytest.mark.slow

@@ -56,6 +56,26 @@ def test_a_faster_machine_affords_a_wider_model(machine, seconds, width):
     assert choose(LENGTH, machine, seconds=seconds)["hidden_size"] == width
 
 
+@pytest.mark.parametrize(
+    "budget", [{"seconds": seconds} for seconds in (20, 60, 139, 1000)] + [{"epochs": 1}, {"max_steps": 9}]
+)
+def test_with_a_gpu_the_processor_counts_for_nothing(budget):
+    processors = [
+        Machine(cores=cores, bfloat16=bfloat16, only_avx2=only_avx2, gpus=1)
+        for cores, bfloat16, only_avx2 in [(1, False, False), (2, False, True), (8, True, False), (128, True, False)]
+    ]
+    chosen = [choose(LENGTH, machine, **budget) for machine in processors]
+    assert chosen == chosen[:1] * 4
+    assert chosen[0]["precision"] == "float32"
+
+
+def test_a_gpu_takes_longer_for_wider_models_than_measured_and_fewer_streams():
+    gpu = Machine(gpus=1)
+    passes = [choose(LENGTH, gpu, seconds=300, hidden_size=width)["weight_dropout"] for width in (256, 512, 1024, 2048)]
+    assert passes[0] == passes[1] > passes[2] > passes[3]
+    assert choose(10_000, gpu, seconds=8.5)["dropout"] == 0.1  # 4 passes in half a second with 16 streams
+
+
 def test_more_cores_and_bfloat16_never_make_the_model_narrower():
     widths = [
         choose(LENGTH, Machine(cores=cores, bfloat16=fast), seconds=110)["hidden_size"]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gpu import GRADIENT, OPERATION, operations, stand_in
 from tiny_training import STEPS_PER_EPOCH, Training, assert_equal, model_config, random_windows, train_config
 
 from charrnn_tf.network.cells import Engine
@@ -180,12 +181,36 @@ def test_on_a_gpu_steps_run_keras_own_loops(settings, monkeypatch, keras_loops):
     losses = on_cpu.train(windows, [1] * 6)
     assert on_cpu.run.engine is Engine.FLOAT32
     assert not keras_loops
-    monkeypatch.setattr(state, "gpus", lambda: 1)  # a stand-in: Keras's loops still compute on the CPU
+    stand_in(monkeypatch)
     on_gpu = Training(model, config)
     np.testing.assert_allclose(on_gpu.train(windows, [1] * 6), losses, rtol=0, atol=1e-5)
     assert on_gpu.run.engine is Engine.CUDNN
     assert sorted(set(keras_loops)) == [f"{settings['cell']}_{n}" for n in (0, 1)]
     assert np.ptp(losses) > 0.01
+
+
+@every_input
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_graph_of_the_steps_has_cudnns_operation_for_every_layer_on_a_gpu(settings, precision, monkeypatch):
+    traced, function = [], tf.function
+
+    def spy(*arguments, **named):
+        compiled = function(*arguments, **named)
+
+        def concrete(*signature):
+            traced.append(compiled.get_concrete_function(*signature).graph.as_graph_def())
+
+        return SimpleNamespace(get_concrete_function=concrete)
+
+    stand_in(monkeypatch, cudnn=True)
+    monkeypatch.setattr(tf, "function", spy)
+    model = model_config(num_layers=2, dropout=0.4, **settings)
+    config = train_config(batch_size=4, state_reset=0.3, weight_dropout=0.3, precision=precision, xla=False)
+    compile_steps(RunState(model, config), model, config, STEPS_PER_EPOCH)
+    (definition,) = traced
+    found = operations(definition)
+    assert (found[OPERATION], found[GRADIENT]) == (2, 2)
+    assert found["While"] + found["StatelessWhile"] == 1  # over the steps, none over characters
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import names, tree
+from gpu import NAME as GPU
+from gpu import stand_in
 
 from charrnn_tf.api.introduction import notes
 from charrnn_tf.errors import CheckpointError, ConfigError, TextError
@@ -767,6 +769,26 @@ def test_a_resumed_run_keeps_decided_settings(tmp_path, monkeypatch):
     monkeypatch.setattr("charrnn_tf.machine.hardware.available_cores", lambda: 4)
     config = trainer(tmp_path, batch_size=4, shards=None, max_steps=2000, resume=True).config
     assert (config.shards, config.xla, config.max_steps) == (1, False, 2000)
+
+
+@pytest.mark.usefixtures("instant", "two_cores")
+@pytest.mark.parametrize(("batch_size", "on_cpu", "on_gpu"), [(10, (2, False), (1, False)), (2, (1, True), (1, False))])
+def test_a_run_that_moves_between_cpu_and_gpu_takes_each_devices_shards_and_xla(
+    tmp_path, monkeypatch, batch_size, on_cpu, on_gpu
+):
+    monkeypatch.setattr("charrnn_tf.settings.merge.XLA_STEPS", 2)
+
+    def train(max_steps):
+        list(trainer(tmp_path, batch_size=batch_size, shards=None, max_steps=max_steps, resume=max_steps > 2).run())
+        record = read_record(find("latest", tmp_path))
+        return (record.train.shards, record.train.xla), record.in_force["gpus"], record.in_force.get("gpu")
+
+    assert train(2) == (on_cpu, 0, None)
+    with monkeypatch.context() as patch:
+        stand_in(patch)
+        assert train(4) == (on_gpu, 1, GPU)
+        assert train(6) == (on_gpu, 1, GPU)
+    assert train(8) == (on_cpu, 0, None)
 
 
 @pytest.mark.usefixtures("instant", "two_cores")
