@@ -346,5 +346,5 @@ class Trainer:
             validation_loss=validation_loss,
             only_while_best=only_while_best,
             init_from=self.init_from,
-            in_force={**self.begun_under, **in_force()},
+            in_force={name: value for name, value in self.begun_under.items() if name == "speed"} | in_force(),
         )

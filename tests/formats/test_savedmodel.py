@@ -188,6 +188,8 @@ def test_a_model_exported_on_a_gpu_has_the_operations_of_one_exported_on_a_cpu(e
     assert not [name for name in found if "cudnn" in name.lower()]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 def test_a_program_without_the_package_generates_the_samplers_text(outside, samplers, cell):
     assert outside[cell]["text"] == samplers[cell].sample("The ", 5, top_n=5, top_p=0.9, temperature=0.7, seed=1)
 
