@@ -57,7 +57,8 @@ def assert_one_line(stderr):
 
 
 def snapshot(folder="."):
-    """Everything in a folder: names and contents."""
+    """Everything in a folder: names and contents. Not of the checkout, which other tests write to and which is large."""
+    assert not Path(folder, "pyproject.toml").exists()
     return {path: path.is_file() and path.read_bytes() for path in Path(folder).rglob("*")}
 
 

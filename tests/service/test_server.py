@@ -26,6 +26,12 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def empty(tmp_path, monkeypatch):
+    """Run in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @contextmanager
 def serving(folder, *options):
     """A server's process and its URL."""
