@@ -108,6 +108,15 @@ def step_gflop(model: ModelConfig, config: TrainConfig) -> float:
 
 def train_step(name: str, precision: str, gflops: float, runs: int = 5) -> dict[str, float]:
     """Measure a preset's compiled training step: median seconds, characters per second, share of the limit `gflops`."""
+    model, config, step = compiled_step(name, precision)
+    seconds = median_seconds(step, runs)
+    speed = config.batch_size * config.num_steps / seconds
+    share = step_gflop(model, config) / gflops / seconds
+    return {"seconds": seconds, "chars_per_second": speed, "share_of_limit": share}
+
+
+def compiled_step(name: str, precision: str) -> tuple[ModelConfig, TrainConfig, Callable[[], object]]:
+    """A preset's settings on this machine, and its training step, always on the same window."""
     model, config = preset(name, len(CHARACTERS), precision=precision, max_steps=10_000)
     config = complete(config, 10**9, this_machine())
     run = RunState(model, config)
@@ -118,10 +127,7 @@ def train_step(name: str, precision: str, gflops: float, runs: int = 5) -> dict[
         run_steps(window, 0.0)
         run.step.numpy()
 
-    seconds = median_seconds(step, runs)
-    speed = config.batch_size * config.num_steps / seconds
-    share = step_gflop(model, config) / gflops / seconds
-    return {"seconds": seconds, "chars_per_second": speed, "share_of_limit": share}
+    return model, config, step
 
 
 def characters_per_second(model: ModelConfig, texts: int, length: int = 1500) -> float:

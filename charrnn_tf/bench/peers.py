@@ -19,7 +19,6 @@ from ..machine.hardware import ONEDNN, available_cores
 
 V = 83  # distinct characters of Anna Karenina
 WAYS = ("plain", "compiled", "one thread", "without oneDNN")  # to run PyTorch's step; compiled: `torch.compile`
-DEFAULTS = ("lstm", "float32", "512", "2", "128", "100")  # arguments of `torch_step`
 
 
 def median_seconds(work: Callable[[], object], runs: int, warm_up: int = 2) -> float:
@@ -97,7 +96,8 @@ def torch_best(*arguments: str) -> None:
     arguments: those of `torch_step`, without the way.
     """
     seconds = {}
-    filled = [*arguments, *DEFAULTS[len(arguments) :]]
+    *defaults, _ = torch_step.__defaults__ or ()
+    filled = [*arguments, *defaults[len(arguments) :]]
     for way in WAYS:
         command = [sys.executable, "-m", "charrnn_tf.bench.peers", "torch-step", *filled, way]
         result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import ConfigError, TextError
-from ..machine.hardware import available_cores, gpus
+from ..machine.hardware import gpus, parts_at_once
 from ..network.cells import Engine, State
 from ..network.model import character_losses, shard, zero_state
 from ..network.products import Tensor
@@ -66,7 +66,7 @@ class LineScorer:
     def __init__(self, model: keras.Model, record: Record) -> None:
         self._model, self._config = model, record.model
         self._vocabulary, self._normalize = record.vocabulary, record.train.normalize
-        self._shards = 1 if gpus() else available_cores()
+        self._shards = parts_at_once()
         self._scoring = cache(self._compile)
         self.left_out = LeftOut(0, 0, ())  # of all lines, after `score`
 

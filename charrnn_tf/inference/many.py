@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..errors import ConfigError, TextError
 from ..machine.estimate import rows_at_once
-from ..machine.hardware import available_cores, gpus
+from ..machine.hardware import parts_at_once
 from ..network.cells import State
 from ..network.model import shard, zero_state
 from ..network.products import Tensor
@@ -90,7 +90,7 @@ class Writer:
 
     def __init__(self, model: keras.Model, config: ModelConfig) -> None:
         self._model, self._config = model, config
-        self._shards = 1 if gpus() else available_cores()
+        self._shards = parts_at_once()
         states = tf.nest.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]]), zero_state(config, 1))
         rows, whole, real = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         cuts = Cuts(whole, real, real, real)

@@ -153,6 +153,11 @@ def gpus() -> int:
     return len(tf.config.list_logical_devices("GPU"))
 
 
+def parts_at_once() -> int:
+    """Parts of a batch to compute in parallel: one for each core; on a GPU one, since it is parallel itself."""
+    return 1 if gpus() else available_cores()
+
+
 def gpu_names() -> list[str]:
     """Models of the GPUs that TensorFlow may use; a run without `strategy` computes on the first."""
     return [str(details.get("device_name", "unknown GPU")) for details in _gpu_details()]

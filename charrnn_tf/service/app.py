@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive
@@ -20,7 +20,7 @@ from .engine import Engine
 from .metrics import CONTENT_TYPE, Metrics
 from .protocol import DONE, Completion, Reply, RequestError, event, parse, refusal, usage
 from .texts import Piece, Text
-from .work import Events, Inboxes, Record, Work, closing, left
+from .work import Events, Inboxes, Record, Work, closing, unless_left
 
 LARGEST_BODY = 1 << 20  # bytes
 BODY_SECONDS = 15.0  # until a request's body must have arrived
@@ -133,15 +133,7 @@ class Service:
             async for index, piece in work.pieces():
                 collected[index].append(piece)
 
-        tasks = [asyncio.ensure_future(each) for each in (collect(), left(receive))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not tasks[0].done():
-                raise ClientDisconnect
-            tasks[0].result()
-        finally:
-            for task in tasks:
-                task.cancel()
+        await unless_left(receive, collect())
         choices = [reply.choice(index, pieces) for index, pieces in enumerate(collected)]
         return reply.body(choices, usage(work.record.read, work.written))
 

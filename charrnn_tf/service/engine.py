@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..inference.sampling import Sampler
-from ..machine.hardware import available_cores, gpus
+from ..machine.hardware import parts_at_once
 from .loop import Loop
 from .texts import Ids, Piece, Text
 
@@ -49,7 +49,7 @@ class Engine:
         self._waiting: deque[Text] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        count = min(loops or (1 if gpus() else available_cores()), self.rows)
+        count = min(loops or parts_at_once(), self.rows)
         self._pieces: list[list[Piece]] = [[] for _ in range(count)]  # of each loop, not delivered yet
         ends = [self.rows * n // count for n in range(count + 1)]
         self._loops = [Loop(sampler, ends[n + 1] - ends[n], partial(self._hand_out, n)) for n in range(count)]

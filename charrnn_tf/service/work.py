@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -125,17 +127,9 @@ class Events(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        sending = asyncio.ensure_future(self._send(send))
-        leaving = asyncio.ensure_future(left(receive))
         try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                self._work.record.status = LEFT
-            elif not sending.cancelled():
-                sending.result()
+            await unless_left(receive, self._send(send))
         finally:
-            for task in (sending, leaving):
-                task.cancel()
             self._work.end()
 
     async def _send(self, send: Send) -> None:
@@ -145,7 +139,20 @@ class Events(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def left(receive: Receive) -> None:
+async def unless_left(receive: Receive, answering: Coroutine[Any, Any, None]) -> None:
+    """Finish a coroutine. Cancels it and raises ClientDisconnect when the client leaves before."""
+    tasks = [asyncio.ensure_future(each) for each in (answering, _left(receive))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _left(receive: Receive) -> None:
     """Wait until the client leaves."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from charrnn_tf.machine import startup
 
 startup.start()  # one thread per operation, as in training
@@ -23,11 +21,8 @@ startup.start()  # one thread per operation, as in training
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from charrnn_tf.bench.benchmark import CHARACTERS
-from charrnn_tf.machine.hardware import available_cores, this_machine
-from charrnn_tf.settings.merge import complete, preset
-from charrnn_tf.training.compiled import compile_steps
-from charrnn_tf.training.state import RunState
+from charrnn_tf.bench.benchmark import compiled_step
+from charrnn_tf.machine.hardware import available_cores
 
 STEPS = 5
 KINDS = {  # patterns of the operations' types; the first that fits counts
@@ -44,17 +39,7 @@ LOOP = "/while/.*/while/"  # in the names of operations of a loop over time
 
 def main(name: str = "notebook", precision: str = "float32") -> None:
     """The script."""
-    model, config = preset(name, len(CHARACTERS), precision=precision, max_steps=10_000)
-    config = complete(config, 10**9, this_machine())
-    run = RunState(model, config)
-    steps = compile_steps(run, model, config, 10_000)
-    shape = (1, config.batch_size, config.num_steps + 1)
-    window = np.random.default_rng(0).integers(0, len(CHARACTERS), shape, np.int32)
-
-    def step() -> None:
-        steps(window, 0.0)
-        run.step.numpy()
-
+    *_, step = compiled_step(name, precision)
     step()
     begin = time.perf_counter()
     for _ in range(STEPS):

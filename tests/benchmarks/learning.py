@@ -17,16 +17,26 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from run import append, number
 from words import figures
 
-# row -> (the text, P or, for the built-in corpus and War and Peace, seconds)
+
+class Row(NamedTuple):
+    """A text, None for the built-in corpus, and how long to train on it."""
+
+    text: str | None
+    time: float | None  # None: as long as the default does
+    in_seconds: bool = False  # and not in units of P
+    parts: int = 2  # of the text: see `learn`
+
+
 ROWS = {
-    "anna-139": ("anna.txt", 139), "anna-278": ("anna.txt", 278), "anna-695": ("anna.txt", 695),
-    "shakespeare-74": ("tinyshakespeare.txt", 74), "shakespeare-1730": ("tinyshakespeare.txt", 1730),
-    "built-in": (None, 240), "warpeace": ("warpeace.txt", None), "warpeace-7200": ("warpeace.txt", 7200),
+    "anna-139": Row("anna.txt", 139), "anna-278": Row("anna.txt", 278), "anna-695": Row("anna.txt", 695),
+    "shakespeare-74": Row("tinyshakespeare.txt", 74), "shakespeare-1730": Row("tinyshakespeare.txt", 1730),
+    "built-in": Row(None, 240, in_seconds=True), "warpeace": Row("warpeace.txt", None, in_seconds=True, parts=3),
+    "warpeace-7200": Row("warpeace.txt", 7200, in_seconds=True, parts=3),
 }  # fmt: skip
 
 
@@ -95,17 +105,15 @@ def main() -> None:
     asked, flags = parser.parse_known_args()
     if asked.row is None:
         return print(*ROWS, sep="\n")
-    name, time_units = ROWS[asked.row]
-    if name is None:
-        result = built_in(time_units, asked.seed, flags)
+    row = ROWS[asked.row]
+    if row.text is None:
+        result = built_in(row.time, asked.seed, flags)
     else:
         if not asked.text:
-            parser.error(f"{asked.row} needs --text, {name}")
-        if name == "warpeace.txt":
-            result = learn(asked.text, time_units, asked.seed, flags, parts=3)
-        else:
-            step = asked.step or number("peers", ["torch-step"])
-            result = {"P": step, **learn(asked.text, time_units * step, asked.seed, flags)}
+            parser.error(f"{asked.row} needs --text, {row.text}")
+        unit = {} if row.in_seconds else {"P": asked.step or number("peers", ["torch-step"])}
+        seconds = None if row.time is None else row.time * unit.get("P", 1)
+        result = unit | learn(asked.text, seconds, asked.seed, flags, row.parts)
     return append({"row": asked.row, "seed": asked.seed, "flags": flags, **result}, asked.append)
 
 

@@ -239,13 +239,17 @@ def test_the_memory_of_a_gpu_grows_unless_the_user_has_decided(monkeypatch, vari
 
 
 def test_devices_that_the_host_has_started_keep_their_memory(monkeypatch):
+    asked = []
+
     def fail(gpu, grows):
+        asked.append(grows)
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     stand_in(monkeypatch)
     monkeypatch.setattr(startup, "_started", [])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", fail)
     startup.start()
+    assert asked == [True]
 
 
 def test_in_force_names_gpu_tf32_and_cudnn(monkeypatch):
