@@ -30,33 +30,34 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     `budget.steps_per_call`. XLA compiles for a single shape, so for it the windows are padded to that many.
     """
     replicas = run.replicas
-    rows = replicas.rows(config.batch_size)
+    here = range(replicas.here)
+    rows, replica_rows = replicas.rows(config.batch_size), [replicas.rows(config.batch_size, n) for n in here]
 
-    def one_step(window: Tensor, state: list[State]) -> tuple[Tensor, list[State], Tensor, Tensor]:
-        """Run `train_step` on this process's replicas, each with its part of the window."""
+    def one_step(windows: Tensor, states: list[list[State]]) -> tuple[Tensor, list[list[State]], Tensor, Tensor]:
+        """Run `train_step` on this process's replicas, each with its part of the windows and a state of its own."""
 
-        def one_replica(n: int, window: Tensor, state: list[State]) -> Any:
-            window, state = tf.nest.map_structure(lambda whole: shard(whole, n, replicas.here), (window, state))
-            return train_step(run, config, model_config.dropout, window, state, n)
+        def one_replica(n: int, windows: Tensor, states: list[list[State]]) -> Any:
+            state = zero_states(config, steps_per_epoch, run.step, states[n], replica_rows[n])
+            return train_step(run, config, model_config.dropout, shard(windows, n, len(here)), state, n)
 
-        losses, after, made, norms = zip(*replicas.run(one_replica, window, state), strict=True)
-        return losses[0], tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after), made[0], norms[0]
+        losses, after, made, norms = zip(*replicas.run(one_replica, windows, states), strict=True)
+        return losses[0], list(after), made[0], norms[0]
 
     def run_steps(windows: Tensor, count: Tensor, time_fraction: Tensor) -> None:
-        def body(n: Tensor, state: Any) -> Any:
-            state = zero_states(config, steps_per_epoch, run.step, state, rows)
+        def body(n: Tensor, states: Any) -> Any:
             rate = learning_rate(config, steps_per_epoch, run.step, time_fraction)
             for _, optimizer in run.copies:
                 optimizer.learning_rate.assign(rate)
-            loss, state, made, norm = one_step(windows[n], state)
+            loss, states, made, norm = one_step(windows[n], states)
             _count(run, loss, made, norm)
-            return n + 1, state
+            return n + 1, states
 
         def goes_on(n: Tensor, _: Any) -> Tensor:
             return (n < count) & (run.skipped_in_a_row < MOST_SKIPPED)
 
-        before = [tuple(part.value()[rows] for part in layer) for layer in run.recurrent]
-        _, after = tf.while_loop(goes_on, body, (0, before), parallel_iterations=1)
+        before = [[tuple(part.value()[rows_n] for part in layer) for layer in run.recurrent] for rows_n in replica_rows]
+        _, states = tf.while_loop(goes_on, body, (0, before), parallel_iterations=1)
+        after = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
             variable.assign(tf.concat([variable[: rows.start], value, variable[rows.stop :]], 0))
 

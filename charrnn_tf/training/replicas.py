@@ -48,10 +48,11 @@ class Replicas:
         """Number of replicas in this process."""
         return len(self.devices)
 
-    def rows(self, batch_size: int) -> slice:
-        """The streams of the whole batch that this process reads."""
+    def rows(self, batch_size: int, n: int | None = None) -> slice:
+        """The streams of the whole batch that this process reads, or its replica n."""
         each = batch_size // self.count
-        return slice(self.first * each, (self.first + self.here) * each)
+        first, replicas = (self.first, self.here) if n is None else (self.first + n, 1)
+        return slice(first * each, (first + replicas) * each)
 
     def shards(self, whole: int | None) -> int:
         """Number of shards per replica, from that of the whole batch."""

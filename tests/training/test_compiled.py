@@ -16,6 +16,7 @@ from charrnn_tf.text.vocabulary import Vocabulary
 from charrnn_tf.text.windows import Streams
 from charrnn_tf.training import budget, state
 from charrnn_tf.training.compiled import compile_steps
+from charrnn_tf.training.replicas import Replicas
 from charrnn_tf.training.state import RunState
 from charrnn_tf.training.step import window_loss
 
@@ -111,6 +112,36 @@ def test_a_repetitive_text_is_learnt(cell):
     windows = Streams.cut(text, 4, 8).read(0, 300)
     losses = Training(model_config(cell=cell, hidden_size=16), config, steps_per_epoch=10).train(windows, [299, 1])
     assert losses[1] < 0.3
+
+
+# Several replicas
+
+
+class Pair(Replicas):
+    """Two replicas on this machine's one device; each keeps its own gradients."""
+
+    alone, count, devices = False, 2, ("", "")
+
+    def run(self, function, *arguments):
+        return [function(n, *arguments) for n in range(2)]
+
+
+def test_each_replica_carries_only_its_own_states_from_step_to_step(monkeypatch):
+    config, shapes, looped = train_config(batch_size=4, shards=2), [], tf.while_loop
+
+    def while_loop(goes_on, body, variables, **options):
+        shapes.append([getattr(each, "shape", None) for each in tf.nest.flatten(variables)[1:]])
+        return looped(goes_on, body, variables, **options)
+
+    monkeypatch.setattr(tf, "while_loop", while_loop)
+    run = RunState(model_config(), config, Pair())
+    steps = compile_steps(run, model_config(), config, STEPS_PER_EPOCH)
+    assert shapes[0] == [(2, 8)] * 4  # hidden and cell of either replica
+    windows = random_windows(config, 1)
+    steps(windows, 0.0)
+    alone = Training(model_config(), train_config())
+    alone.train(windows[:, 2:], [1])  # the second replica's streams
+    np.testing.assert_array_equal(run.recurrent[0][0][2:], alone.run.recurrent[0][0])
 
 
 # XLA
