@@ -12,7 +12,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
-from ..inference.sampling import Cuts, generate, read_prime, start_id
+from ..inference.cuts import Cuts
+from ..inference.sampling import generate, read_prime, start_id
 from ..network.cells import State
 from ..network.model import advance, character_losses, line_start, state_names, weights, zero_state
 from ..network.products import Tensor

@@ -20,7 +20,8 @@ from ..network.model import shard, zero_state
 from ..network.products import Tensor
 from ..settings.schema import ModelConfig, whole_number
 from ..text.vocabulary import Ids, Vocabulary
-from .sampling import CHUNK, Cuts, check_length, choose, read_prime, write
+from .cuts import Cuts, choose
+from .sampling import CHUNK, check_length, read_prime, write
 
 if TYPE_CHECKING:
     from .sampling import Sampler

@@ -1,11 +1,11 @@
-"""Generates text: cuts of the next character's distribution, and whole texts in one compiled loop."""
+"""Generates text, all characters of it in one compiled loop, and tells how surprising a text is."""
 
 import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -19,8 +19,9 @@ from ..network.model import advance, begun, build_model, character_losses, input
 from ..network.products import Tensor
 from ..runs import checkpoint
 from ..runs.record import read_record
-from ..settings.schema import ModelConfig, check_cuts
+from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
+from .cuts import Cuts, choose
 
 if TYPE_CHECKING:
     from .many import Completion, Writer
@@ -28,46 +29,6 @@ if TYPE_CHECKING:
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
 MOST_OF_PRIME = 100_000  # last characters of a long prime that are read; earlier ones no longer affect the state
-SMALLEST, LARGEST = 1e-37, 1e38  # range of positive numbers in full float32 precision
-
-
-class Cuts(NamedTuple):
-    """Cuts of the distribution that characters are drawn from, each a scalar tensor, or one value per row [B].
-
-    First, temperature divides the logits (0: always the likeliest). Then only characters with at least min_p times the
-    likeliest's probability stay (0: all; Nguyen et al. 2024), then only the top_n likeliest (0: all), then only the smallest
-    set of likeliest characters that reaches probability top_p (Holtzman et al. 2020). Ties go to the lower id.
-    """
-
-    top_n: Tensor  # int32
-    top_p: Tensor  # float32
-    temperature: Tensor  # float32
-    min_p: Tensor = 0.0  # float32
-
-    @classmethod
-    def of(cls, top_n: int = 0, top_p: float = 1.0, temperature: float = 1.0, min_p: float = 0.0) -> Self:
-        """Convert numbers to tensors. Raises ConfigError for values out of range."""
-        check_cuts(top_n, top_p, temperature, min_p)
-        heat = min(max(temperature, SMALLEST), LARGEST) if temperature else 0.0
-        real = (tf.constant(number, tf.float32) for number in (max(top_p, SMALLEST), heat, min_p))
-        return cls(tf.constant(min(top_n, 2**31 - 1), tf.int32), *real)
-
-
-def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
-    """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]."""
-    top_n, top_p, temperature, min_p = (tf.convert_to_tensor(cut)[..., None] for cut in cuts)  # [1] or [B, 1]
-    vocab_size = logits.shape[-1]
-    cut = tf.where(temperature > 0, tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size), 1)
-    values, ids = tf.math.top_k(logits, tf.reduce_max(cut))
-    scaled = (values - values[:, :1]) / tf.where(temperature > 0, temperature, 1.0)
-    likely = (tf.range(tf.shape(values)[1]) < cut) & (scaled >= tf.math.log(min_p))  # the first ones, since values fall
-    probabilities = tf.nn.softmax(tf.where(likely, scaled, -np.inf))
-    cumulative = tf.cumsum(probabilities, axis=1)
-    kept = likely & ((cumulative - probabilities < top_p) | (top_p >= 1))  # the likeliest is always kept, since 0 < top_p
-    last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
-    total = tf.gather(cumulative, last, batch_dims=1)
-    place = tf.reduce_sum(tf.cast(cumulative <= uniform[:, None] * total, tf.int32), axis=1, keepdims=True)
-    return tf.gather(ids, tf.minimum(place, last), batch_dims=1)[:, 0]
 
 
 def read_prime(model: keras.Model, ids: Tensor, state: Sequence[State]) -> list[State]:

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..inference.sampling import Cuts, Sampler, choose, write
+from ..inference.cuts import Cuts, choose
+from ..inference.sampling import Sampler, write
 from ..network.model import zero_state
 from ..network.products import Tensor
 from .draws import uniforms

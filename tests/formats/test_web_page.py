@@ -124,7 +124,7 @@ def test_a_page_of_a_byte_model_writes_whole_characters(browser, tmp_path):
 
 @pytest.mark.slow
 def test_a_page_draws_with_the_same_cuts_as_the_package(browser, page):
-    from charrnn_tf.inference.sampling import Cuts, choose
+    from charrnn_tf.inference.cuts import Cuts, choose
 
     opened(browser, page)
     draw = np.random.default_rng(5)
