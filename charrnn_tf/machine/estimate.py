@@ -30,7 +30,7 @@ def parameters(model: ModelConfig) -> int:
 
 def training_memory(model: ModelConfig, train: TrainConfig, workers: int = 1) -> float:
     """Peak memory of training in each of the worker processes, in bytes."""
-    weights = parameters(model) * (4 + OPTIMIZERS[train.optimizer])
+    weights = parameters(model) * (4 + OPTIMIZERS[train.optimizer] + bool(train.averaging))
     per_unit = CELLS[model.cell].gates + KEPT_STATES
     per_character = model.num_layers * model.hidden_size * per_unit + KEPT_LOGITS * model.vocab_size
     validation = EVALUATED_STREAMS * EVALUATED_STEPS if train.validation_fraction else 0
@@ -52,8 +52,8 @@ def rows_at_once(model: ModelConfig, length: int) -> int:
 
 
 def checkpoint_bytes(model: ModelConfig, train: TrainConfig) -> float:
-    """Size of a checkpoint: weights and optimizer slots, in bytes."""
-    return float(FLOAT * parameters(model) * (1 + OPTIMIZERS[train.optimizer]))
+    """Size of a checkpoint: weights, their averages and optimizer slots, in bytes."""
+    return float(FLOAT * parameters(model) * (1 + bool(train.averaging) + OPTIMIZERS[train.optimizer]))
 
 
 def record_bytes(model: ModelConfig, files: int) -> float:

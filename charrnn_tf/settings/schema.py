@@ -175,7 +175,13 @@ class TrainConfig(_Checked):
         above=0, most=LARGEST_RATE,
     )  # fmt: skip
     schedule: str = setting(
-        "cosine", "Learning-rate schedule; cosine falls to zero at the end of the budget.", OPTIMIZER, choices=SCHEDULES
+        "cosine", "Learning-rate schedule; cosine falls from the peak to --final-rate.", OPTIMIZER, choices=SCHEDULES
+    )
+    final_rate: float = setting(
+        0.0, "With --schedule cosine: learning rate at the end, as a fraction of the peak.", OPTIMIZER, least=0, most=1
+    )
+    averaging: float = setting(
+        0.0, "Average the weights over this fraction of the budget, at its end (0: off).", OPTIMIZER, least=0, most=1
     )
     warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", OPTIMIZER, least=0)
     step_epochs: int = setting(10, "With --schedule step: epochs between two drops of the rate.", OPTIMIZER, least=1)

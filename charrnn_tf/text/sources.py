@@ -25,6 +25,7 @@ from ..errors import ConfigError, TextError, describe_character, listed, reason,
 from ..files import open_file, temporary_folder
 from ..settings.schema import NORMAL_FORMS, text_encoding, whole_number
 from . import kinds, names
+from .built_in import built_in_text
 from .names import cannot_read, expand, shown
 from .vocabulary import normalized
 
@@ -327,20 +328,3 @@ def _normalized(blocks: Iterator[str], form: str) -> Iterator[str]:
             yield normalized(text[:end], form)
     if held:
         yield normalized(held, form)
-
-
-def built_in_text() -> str:
-    """Python's own help text, `pydoc_data.topics`: each paragraph once, without ruled tables."""
-    from pydoc_data.topics import topics  # a megabyte that only this function needs
-
-    seen: dict[str, None] = {}
-    for name in sorted(topics):
-        for paragraph in topics[name].split("\n\n"):
-            if paragraph.strip() and not _is_ruled(paragraph):
-                seen.setdefault(paragraph.strip("\n"))
-    return "\n\n".join(seen) + "\n"
-
-
-def _is_ruled(paragraph: str) -> bool:
-    """Whether a paragraph is (part of) a table drawn with rules, `+---+`, `|` or `====`."""
-    return any(line.strip().startswith(("+-", "+=", "|", "===", "---")) for line in paragraph.split("\n"))

@@ -15,8 +15,8 @@ from ..network.products import Tensor
 from ..settings.schema import ModelConfig, TrainConfig
 from .budget import steps_per_call
 from .randomness import zero_states
-from .schedule import learning_rate
-from .state import RunState
+from .schedule import learning_rate, progress
+from .state import HOST, RunState
 from .step import train_step
 
 MOST_SKIPPED = 10  # skipped steps in a row that end a run
@@ -45,11 +45,16 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
     def run_steps(windows: Tensor, count: Tensor, time_fraction: Tensor) -> None:
         def body(n: Tensor, states: Any) -> Any:
-            rate = learning_rate(config, steps_per_epoch, run.step, time_fraction)
+            with tf.device(HOST):
+                rate = learning_rate(config, steps_per_epoch, run.step, time_fraction)
             for _, optimizer in run.copies:
                 optimizer.learning_rate.assign(rate)
             loss, states, made, norm = one_step(windows[n], states)
-            _count(run, loss, made, norm)
+            with tf.device(HOST):
+                _count(run, loss, made, norm)
+            if config.averaging:
+                used = progress(config, steps_per_epoch, run.step, time_fraction)
+                tf.cond(used > 1 - config.averaging, run.average, lambda: tf.constant(False))
             return n + 1, states
 
         def goes_on(n: Tensor, _: Any) -> Tensor:
@@ -71,6 +76,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
     def call(windows: npt.NDArray[np.int32], time_fraction: float) -> None:
         check_process()
+        run.to_train()
         padded = np.pad(windows, ((0, capacity - len(windows)), (0, 0), (0, 0))) if capacity else windows
         compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
 

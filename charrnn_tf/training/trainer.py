@@ -95,7 +95,6 @@ class Trainer:
         self.calendar = Calendar(self.config, self.steps_per_epoch, validates=self.validation_characters > 1)
         self.total_steps = self.calendar.total_steps  # at which `max_steps` or `epochs` ends the run; None without either
         self.state = RunState(model_config, self.config, replicas, line_start(vocabulary, self.config))
-        self.model = self.state.model
         self._restore(before, record)
         self.last_validation: float | None = None  # of this process
         self._stop = self.stopped = False  # asked to; whether the latest `run` ended because some worker was asked to
@@ -125,6 +124,11 @@ class Trainer:
         elif self.init_from:
             checkpoint.restore_weights(self.init_from, self.model, adds=self.config.unknown == ADD)
         self.state.spread()
+
+    @property
+    def model(self) -> Any:
+        """The model as it is evaluated, sampled and saved."""
+        return self.state.model
 
     @property
     def step(self) -> int:
@@ -291,6 +295,7 @@ class Trainer:
             display.activity("validating")
         if self.replicas.is_chief:
             with self.pace.ending("validating"):
+                self.state.to_use()
                 loss = self._validator.loss(stopped=lambda: self._stop)
             plan = Plan(stop=loss is None, loss=loss or 0.0)
         plan = self.replicas.agree(plan)
@@ -335,16 +340,8 @@ class Trainer:
 
     def _record(self, validation_loss: float | None, only_while_best: bool) -> Record:
         return Record(
-            model=self.model_config,
-            train=self.config,
-            vocabulary=self.vocabulary,
-            text=self.text,
-            step=self.step,
-            epoch=self.step / self.steps_per_epoch,
-            seconds=round(self.seconds, 3),
-            train_loss=self._train_loss,
-            validation_loss=validation_loss,
-            only_while_best=only_while_best,
-            init_from=self.init_from,
+            model=self.model_config, train=self.config, vocabulary=self.vocabulary, text=self.text, step=self.step,
+            epoch=self.step / self.steps_per_epoch, seconds=round(self.seconds, 3), train_loss=self._train_loss,
+            validation_loss=validation_loss, only_while_best=only_while_best, init_from=self.init_from,
             in_force={name: value for name, value in self.begun_under.items() if name == "speed"} | in_force(),
-        )
+        )  # fmt: skip

@@ -135,7 +135,7 @@ def test_a_settings_file_may_name_every_option(write, name):
     [
         (b"hiden_size = 8\n", "has an unknown setting 'hiden_size'; did you mean 'hidden_size'?"),
         (b"batch-size = 8\n", "has an unknown setting 'batch-size'; did you mean 'batch_size'?"),
-        (b"zzz = 8\n", "has an unknown setting 'zzz'; known are: batch_size, cell, clip_norm, dropout, "),
+        (b"zzz = 8\n", "has an unknown setting 'zzz'; known are: averaging, batch_size, cell, clip_norm, dropout, "),
         (b"vocab_size = 8\n", "has an unknown setting 'vocab_size'"),
         (b"shards = 2\n", "has an unknown setting 'shards'"),
         (b"xla = true\n", "has an unknown setting 'xla'"),

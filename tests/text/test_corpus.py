@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from charrnn_tf.errors import ConfigError, TextError
 from charrnn_tf.text import corpus, sources
+from charrnn_tf.text.built_in import built_in_text
 from charrnn_tf.text.corpus import Source, TextRecord, load_corpus, load_text
-from charrnn_tf.text.sources import built_in_text
 from charrnn_tf.text.vocabulary import ByteVocabulary, Vocabulary
 
 

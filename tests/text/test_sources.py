@@ -1,4 +1,4 @@
-"""Reading files as one text: joining, decoding, globs, compression, standard input, the built-in corpus, and refusals."""
+"""Reading files as one text: joining, decoding, globs, compression, standard input, and refusals."""
 
 import bz2
 import errno
@@ -15,7 +15,6 @@ from conftest import text_error
 from charrnn_tf.errors import ConfigError, TextError
 from charrnn_tf.text import names, sources
 from charrnn_tf.text.corpus import load_corpus, load_text
-from charrnn_tf.text.sources import built_in_text
 
 MIXED = "한글 e\u0301 👩‍🚀\n\u00a0é"
 
@@ -216,15 +215,6 @@ def test_standard_input_that_is_not_utf8_or_empty_is_refused(feed):
     assert text_error(["-"]).startswith("standard input is not UTF-8: byte 2 is 0xFF.")
     feed(b"")
     assert text_error(["-"]) == "'-' is empty: there is nothing to learn from"
-
-
-def test_the_built_in_corpus_is_long_enough_and_has_each_paragraph_once():
-    text = built_in_text()
-    paragraphs = text.removesuffix("\n").split("\n\n")
-    assert 300_000 <= len(text) <= 420_000
-    assert len(set(paragraphs)) == len(paragraphs) > 1000
-    assert all(paragraph.strip() for paragraph in paragraphs)
-    assert not [line for line in text.split("\n") if line.lstrip().startswith(("+-", "+=", "|", "==="))]
 
 
 def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path):

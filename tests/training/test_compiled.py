@@ -114,6 +114,33 @@ def test_a_repetitive_text_is_learnt(cell):
     assert losses[1] < 0.3
 
 
+# Averages of the weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("xla", [False, True])
+def test_the_averages_are_the_means_of_the_last_steps_weights(xla, monkeypatch):
+    monkeypatch.setattr(budget, "CALL_STEPS", 4)
+    config = train_config(max_steps=10, averaging=0.35, learning_rate=0.05, xla=xla)
+    windows, plain = random_windows(config, 10), Training(model_config(), dataclasses.replace(config, averaging=0.0))
+    trained = []
+    for n in range(10):
+        plain.train(windows[n : n + 1], [1])
+        trained.append(plain.run.model.get_weights())
+    for calls in ([1] * 10, [4, 4, 2]):
+        training = Training(model_config(), config)
+        for n, count in enumerate(calls):
+            begin = sum(calls[:n])
+            training.train(windows[begin : begin + count], [count])
+            used = training.run.model.get_weights()  # which exchanges the weights, and the next call exchanges them back
+            averaged = trained[6 : begin + count] or [trained[begin + count - 1]]
+            for mean, *each in zip(used, *averaged, strict=True):
+                np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
+        training.run.to_train()
+        for ours, theirs in zip(training.run.copies[0][0].get_weights(), trained[-1], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6 if xla else 0)
+
+
 # Several replicas
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = (
     "--hidden-size", "16", "--dropout", "0.3", "--state-reset", "0.1", "--schedule", "cosine",
     "--batch-size", "8", "--num-steps", "16", "--log-every", "7", "--validate-every", "45", "--save-every", "20",
-    "--seed", "5",
+    "--seed", "5", "--final-rate", "0.1", "--averaging", "0.7",
 )  # fmt: skip
 STEPS = 140  # of 119 per epoch
 LAYERS = {"lstm": 2, "gru": 1}

@@ -36,6 +36,12 @@ def test_a_cosine_rate_follows_the_largest_fraction_of_the_budgets(budgets, time
         np.testing.assert_allclose(rate_at(config, step, time_fraction), expected, rtol=1e-6, atol=1e-12)
 
 
+def test_a_cosine_rate_ends_at_the_final_rate():
+    config = train_config(learning_rate=0.02, schedule="cosine", max_steps=40, final_rate=0.25)
+    for step, expected in [(0, 0.02), (20, 0.02 * (1 + 0.25) / 2), (40, 0.005), (60, 0.005)]:
+        assert rate_at(config, step) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
 def test_a_warm_up_multiplies_any_schedule(schedule):
     settings = {"learning_rate": 0.02, "schedule": schedule, "max_steps": 400}
