@@ -43,6 +43,10 @@ class Training:
             sums.append(float(self.run.loss_sum) - before)
         return np.array(sums)
 
+    def run_at(self, windows, time_fraction):
+        """Train on windows at a used fraction of `max_seconds`."""
+        self._run_steps(windows, time_fraction)
+
     def values(self):
         """All saved variables as arrays, by group and name."""
         named = self.run.variables().items()

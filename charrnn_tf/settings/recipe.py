@@ -20,7 +20,8 @@ MOST_DROPOUT = 0.5
 LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
 WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
 LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; most gradients are clipped, so a huge one does no harm
-FOR_ADAM = ("learning_rate", "clip_norm")
+FINAL_RATE, AVERAGING = 0.4, 0.3  # for Adam: the rate stays high, and the average over the end takes its noise away
+FOR_ADAM = ("learning_rate", "clip_norm", "final_rate", "averaging")
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
 VALIDATE_EVERY = 1_000  # steps, if an epoch has fewer: validations then take about 5% of the time
 
@@ -74,6 +75,7 @@ def recipe(
     - `weight_dropout`: 0 up to 5 passes, 0.2 more for each doubling, at most 0.5 (28 passes).
     - `learning_rate`, for Adam: 0.02 up to a width of 256, then proportional to 1 / sqrt(width).
     - `clip_norm`: 0.1, for Adam.
+    - `final_rate`: 0.4, and `averaging`: 0.3, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
     - `validate_every`: 1,000 steps where an epoch has fewer.
@@ -111,6 +113,8 @@ def recipe(
         "weight_dropout": Choice(_dropout(passes, *WEIGHT_DROPOUT), often),
         "learning_rate": Choice(float(f"{LEARNING_RATE * min(1.0, (256 / width) ** 0.5):.2g}"), "for this width"),
         "clip_norm": Choice(CLIP_NORM, "for Adam"),
+        "final_rate": Choice(FINAL_RATE, "for Adam, with averaging"),
+        "averaging": Choice(AVERAGING, "for Adam"),
         "batch_size": Choice(batch_size, "for this length of text"),
         "precision": Choice(precision, "cuDNN's, on a GPU" if machine.gpus else "fastest on this CPU"),
     }

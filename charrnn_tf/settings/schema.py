@@ -178,10 +178,20 @@ class TrainConfig(_Checked):
         "cosine", "Learning-rate schedule; cosine falls from the peak to --final-rate.", OPTIMIZER, choices=SCHEDULES
     )
     final_rate: float = setting(
-        0.0, "With --schedule cosine: learning rate at the end, as a fraction of the peak.", OPTIMIZER, least=0, most=1
+        0.0,
+        "With --schedule cosine: learning rate at the end, as a fraction of the peak.",
+        OPTIMIZER,
+        shown="0.4 for Adam",
+        least=0,
+        most=1,
     )
     averaging: float = setting(
-        0.0, "Average the weights over this fraction of the budget, at its end (0: off).", OPTIMIZER, least=0, most=1
+        0.0,
+        "Average the weights over this fraction of the budget, at its end (0: off).",
+        OPTIMIZER,
+        shown="0.3 for Adam",
+        least=0,
+        most=1,
     )
     warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", OPTIMIZER, least=0)
     step_epochs: int = setting(10, "With --schedule step: epochs between two drops of the rate.", OPTIMIZER, least=1)

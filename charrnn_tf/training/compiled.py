@@ -54,7 +54,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
                 _count(run, loss, made, norm)
             if config.averaging:
                 used = progress(config, steps_per_epoch, run.step, time_fraction)
-                tf.cond(used > 1 - config.averaging, run.average, lambda: tf.constant(False))
+                tf.cond(used > 1 - config.averaging, run.average, run.forget_averages)
             return n + 1, states
 
         def goes_on(n: Tensor, _: Any) -> Tensor:

@@ -77,6 +77,11 @@ class RunState:
                 self._others[name].assign(value)
         self._trains = trains
 
+    def forget_averages(self) -> Tensor:
+        """Use the trained weights until there are averages again, as in a run that goes on with a larger budget."""
+        self.averaged.assign(0)
+        return tf.constant(False)
+
     def average(self) -> Tensor:
         """Take the weights of this step into their averages; called in a graph."""
         self.averaged.assign_add(1)

@@ -224,7 +224,7 @@ def test_nothing_is_left_open_and_resolving_again_changes_nothing(name, machine)
 
 def test_options_and_files_override_the_recipe():
     asked = ask(file={"dropout": 0.25}, hidden_size=8, batch_size=2, precision="float32", max_steps=1, validate_every=5,
-                weight_dropout=0.1, learning_rate=0.001, clip_norm=2)  # fmt: skip
+                weight_dropout=0.1, learning_rate=0.001, clip_norm=2, final_rate=0, averaging=0)  # fmt: skip
     resolved = resolve(asked, SHORT, V, LAPTOP)
     assert resolved.chosen == {}
     assert pick(resolved.model, "hidden_size", "dropout") == [8, 0.25]
@@ -257,13 +257,13 @@ def test_the_recipe_follows_a_given_precision():
     assert chosen[0] > chosen[1]
 
 
-def test_rate_and_clipping_are_chosen_for_adam_only():
-    for optimizer, rate, clip_norm in [("adam", 0.014, 0.1), ("sgd", 0.004, 5.0), ("rmsprop", 0.004, 5.0)]:
+def test_rate_clipping_and_averaging_are_chosen_for_adam_only():
+    names = ("learning_rate", "clip_norm", "final_rate", "averaging")
+    plain = [0.004, 5.0, 0.0, 0.0]
+    for optimizer, values in [("adam", [0.014, 0.1, 0.4, 0.3]), ("sgd", plain), ("rmsprop", plain)]:
         resolved = resolve(ask(optimizer=optimizer), ANNA, V, LAPTOP)
-        assert pick(resolved.train, "learning_rate", "clip_norm") == [rate, clip_norm]
-        assert {"learning_rate", "clip_norm"} & set(resolved.chosen) == (
-            {*()} if optimizer != "adam" else {"learning_rate", "clip_norm"}
-        )
+        assert pick(resolved.train, *names) == values
+        assert {*names} & set(resolved.chosen) == ({*names} if optimizer == "adam" else {*()})
 
 
 @pytest.mark.parametrize(

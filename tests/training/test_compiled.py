@@ -141,6 +141,18 @@ def test_the_averages_are_the_means_of_the_last_steps_weights(xla, monkeypatch):
             np.testing.assert_allclose(ours, theirs, atol=1e-6 if xla else 0)
 
 
+def test_a_larger_budget_forgets_the_averages():
+    config = train_config(max_steps=None, max_seconds=60.0, averaging=0.5, learning_rate=0.05)
+    training, windows = Training(model_config(), config), random_windows(config, 3)
+    for window, used, averaged in zip(windows, (0.9, 0.2, 0.6), (1, 0, 1), strict=True):
+        training.run_at(window[None], used)
+        assert int(training.run.averaged) == averaged
+        weights = training.run.model.get_weights()
+        training.run.to_train()
+        for mean, trained in zip(weights, training.run.copies[0][0].get_weights(), strict=True):
+            np.testing.assert_allclose(mean, trained, atol=1e-6)
+
+
 # Several replicas
 
 
