@@ -19,9 +19,10 @@ WEIGHT_DROPOUT = (5.0, 0.2)
 MOST_DROPOUT = 0.5
 LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
 WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
-LEARNING_RATE, CLIP_NORM = 0.02, 0.1  # for Adam, at a width of 256; most gradients are clipped, so a huge one does no harm
-FINAL_RATE, AVERAGING = 0.4, 0.3  # for Adam: the rate stays high, and the average over the end takes its noise away
-FOR_ADAM = ("learning_rate", "clip_norm", "final_rate", "averaging")
+LEARNING_RATE = 0.02  # for Adam, at a width of 256
+# Most gradients are clipped, so a huge one does no harm; the rate stays high, and averaging at the end takes its noise away
+FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3}
+FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
 VALIDATE_EVERY = 1_000  # steps, if an epoch has fewer: validations then take about 5% of the time
 
@@ -74,8 +75,7 @@ def recipe(
     - `dropout`: 0 up to 2.5 passes over the text, 0.15 more for each doubling, at most 0.5 (25 passes).
     - `weight_dropout`: 0 up to 5 passes, 0.2 more for each doubling, at most 0.5 (28 passes).
     - `learning_rate`, for Adam: 0.02 up to a width of 256, then proportional to 1 / sqrt(width).
-    - `clip_norm`: 0.1, for Adam.
-    - `final_rate`: 0.4, and `averaging`: 0.3, for Adam.
+    - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
     - `validate_every`: 1,000 steps where an epoch has fewer.
@@ -112,9 +112,7 @@ def recipe(
         "dropout": Choice(_dropout(passes, *DROPOUT), often),
         "weight_dropout": Choice(_dropout(passes, *WEIGHT_DROPOUT), often),
         "learning_rate": Choice(float(f"{LEARNING_RATE * min(1.0, (256 / width) ** 0.5):.2g}"), "for this width"),
-        "clip_norm": Choice(CLIP_NORM, "for Adam"),
-        "final_rate": Choice(FINAL_RATE, "for Adam, with averaging"),
-        "averaging": Choice(AVERAGING, "for Adam"),
+        **{name: Choice(value, "for Adam") for name, value in FIXED_FOR_ADAM.items()},
         "batch_size": Choice(batch_size, "for this length of text"),
         "precision": Choice(precision, "cuDNN's, on a GPU" if machine.gpus else "fastest on this CPU"),
     }

@@ -245,7 +245,7 @@ def test_a_preset_on_the_command_line_wins_over_the_files(empty):
     ("content", "message"),
     [
         ("hidden_sise = 8", "unknown setting 'hidden_sise'; did you mean 'hidden_size'?"),
-        ("zzz = 8", "unknown setting 'zzz'; known are: batch_size, cell,"),
+        ("zzz = 8", "unknown setting 'zzz'; known are: averaging, batch_size, cell,"),
         ("shards = 2", "unknown setting 'shards'"),
         ("xla = true", "unknown setting 'xla'"),
         ("hidden_size 8", "can't read the settings in 'run.toml': Expected '='"),
@@ -334,7 +334,7 @@ CHANGES = {
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 100, "batch_size": 4,
     "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
-    "final_rate": 0.1, "averaging": 0.3, "state_reset": 0.5, "weight_dropout": 0.5,
+    "final_rate": 0.1, "averaging": 0.4, "state_reset": 0.5, "weight_dropout": 0.5,
     "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16",
     "validate_every": 3,
 }  # fmt: skip

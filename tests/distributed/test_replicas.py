@@ -136,7 +136,7 @@ def test_replicas_compute_what_one_does(by_one, kind, count):
 FLAGS = (
     "--hidden-size", "16", "--batch-size", "12", "--num-steps", "10", "--dropout", "0", "--weight-dropout", "0",
     "--precision", "float32", "--schedule", "constant", "--log-every", "20", "--validate-every", "50", "--save-every", "25",
-    "--keep", "100",
+    "--keep", "100", "--averaging", "0",
 )  # fmt: skip
 
 

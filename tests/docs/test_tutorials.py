@@ -25,7 +25,7 @@ def rows(section):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_python_calls_run(section, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("anna.txt").write_text(cr.load_text()[:15_000], encoding="utf-8")
+    Path("anna.txt").write_text("ROMEO:\n" + cr.load_text()[:15_000], encoding="utf-8")
     monkeypatch.setattr(cr, "preset", functools.partial(cr.preset, hidden_size=8, max_steps=4, batch_size=2, save_every=2))
     names = {"cr": cr}
     for _, _, call in rows(section):

@@ -180,7 +180,7 @@ def test_the_default_preset_depends_on_the_machine(machine, dropout, weight_drop
     assert pick(settings, "max_seconds", "validate_every", "shards", "xla") == [1191.0, 1000, shards, False]
     assert resolved.budget_given is False
     assert settings.items() >= {name: choice.value for name, choice in resolved.chosen.items()}.items()
-    assert len(resolved.chosen) == 8
+    assert len(resolved.chosen) == 10
     assert all(choice.why for choice in resolved.chosen.values())
 
 

@@ -16,7 +16,7 @@ def test_the_built_in_corpus_is_long_enough_and_has_each_paragraph_once():
 def test_the_built_in_corpus_can_be_read():
     lines = built_in_text().split("\n")
     assert not [line for line in lines if line != line.strip()]
-    assert not [line for line in lines if line.startswith(("+-", "+=", "|", "===", ">>>", "...")) or "::=" in line]
+    assert not [line for line in lines if line.startswith(("+--", "+==", "|", "===", ">>>", "...")) or "::=" in line]
 
 
 @pytest.mark.parametrize(
