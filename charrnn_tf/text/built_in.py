@@ -7,7 +7,7 @@ LEAST_WORDS, LEAST_LETTERS = 8, 0.82  # of a paragraph of prose; letters and spa
 
 
 def built_in_text() -> str:
-    """The paragraphs of prose in `pydoc_data.topics`, each once and without indentation, with an empty line between them.
+    """The paragraphs of prose in `pydoc_data.topics`, each once and as one line, with an empty line between them.
 
     Grammars, code, tables, signatures and headings are left out: a model that has seen them samples text that can't be read.
     """
@@ -16,15 +16,15 @@ def built_in_text() -> str:
     seen: dict[str, None] = {}
     for name in sorted(topics):
         for paragraph in topics[name].split("\n\n"):
-            lines = [line.strip() for line in paragraph.strip().splitlines()]
-            if is_prose("\n".join(lines)):
-                seen.setdefault("\n".join(lines))
+            line = " ".join(paragraph.split())
+            if is_prose(line):
+                seen.setdefault(line)
     return "\n\n".join(seen) + "\n"
 
 
 def is_prose(paragraph: str) -> bool:
-    """Whether a paragraph consists of sentences."""
-    letters = sum(character.isalpha() or character.isspace() for character in paragraph)
+    """Whether a paragraph, as one line, consists of sentences."""
+    letters = sum(character.isalpha() or character == " " for character in paragraph)
     return (
         not any(mark in paragraph for mark in NO_PROSE)
         and re.match(r"[A-Z*\"“(]", paragraph) is not None
