@@ -76,9 +76,10 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
     def call(windows: npt.NDArray[np.int32], time_fraction: float) -> None:
         check_process()
-        run.to_train()
         padded = np.pad(windows, ((0, capacity - len(windows)), (0, 0), (0, 0))) if capacity else windows
-        compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
+        with run.lock:
+            run.to_train()
+            compiled(tf.constant(padded), tf.constant(len(windows)), tf.constant(time_fraction, tf.float64))
 
     return call
 

@@ -1,5 +1,6 @@
 """The variables of a run: weights, optimizer, recurrent state and counters, under the names that checkpoints use."""
 
+import threading
 from typing import Any
 
 import keras
@@ -33,6 +34,7 @@ class RunState:
         averaged = weights(model) if config.averaging else {}
         self._others = {name: tf.Variable(each, trainable=False) for name, each in averaged.items()}
         self._trains = False  # whether the model has the trained weights
+        self.lock = threading.RLock()  # held while steps run: another thread may ask for the model
         zeros = zero_state(model_config, config.batch_size)
         self.recurrent = [tuple(tf.Variable(zero, trainable=False) for zero in layer) for layer in zeros]
         self.state_names = state_names(model_config)
@@ -70,12 +72,13 @@ class RunState:
         self._exchange(trains=False)
 
     def _exchange(self, trains: bool) -> None:
-        if trains != self._trains and int(self.averaged):
-            for name, variable in weights(self.copies[0][0]).items():
-                value = variable.numpy()
-                variable.assign(self._others[name].value())
-                self._others[name].assign(value)
-        self._trains = trains
+        with self.lock:
+            if trains != self._trains and int(self.averaged):
+                for name, variable in weights(self.copies[0][0]).items():
+                    value = variable.numpy()
+                    variable.assign(self._others[name].value())
+                    self._others[name].assign(value)
+            self._trains = trains
 
     def forget_averages(self) -> Tensor:
         """Use the trained weights until there are averages again, as in a run that goes on with a larger budget."""

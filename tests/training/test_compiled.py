@@ -1,6 +1,7 @@
 """Many steps in a compiled call: the number of steps per call, XLA and the engine don't change the results."""
 
 import dataclasses
+import threading
 from types import SimpleNamespace
 
 import keras
@@ -139,6 +140,26 @@ def test_the_averages_are_the_means_of_the_last_steps_weights(xla, monkeypatch):
         training.run.to_train()
         for ours, theirs in zip(training.run.copies[0][0].get_weights(), trained[-1], strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-6 if xla else 0)
+
+
+def test_another_thread_that_asks_for_the_model_waits_for_the_steps():
+    config = train_config(max_steps=10, averaging=1.0, learning_rate=0.05)
+    windows, alone, watched = random_windows(config, 8), Training(model_config(), config), Training(model_config(), config)
+    for window in windows:
+        alone.train(window[None], [1])
+    ended = threading.Event()
+
+    def watch():
+        while not ended.is_set():
+            watched.run.model.get_weights()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for window in windows:
+        watched.train(window[None], [1])
+    ended.set()
+    watcher.join()
+    assert_equal(watched.values(), alone.values())
 
 
 def test_a_larger_budget_forgets_the_averages():
