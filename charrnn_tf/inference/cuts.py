@@ -63,10 +63,11 @@ def _draw_from_head(logits: Tensor, place: Tensor, cuts: Cuts, otherwise: Callab
     It nearly always is, and sorting all of a large vocabulary takes longer than adding up its probabilities.
     """
     values, ids = tf.math.top_k(logits, HEAD)
-    largest = values[:, :1]
-    sums = (tf.reduce_sum(tf.exp(_scaled(each, largest, cuts)), axis=1, keepdims=True) for each in (values, logits))
-    few, uncut = cuts.top_n <= HEAD, cuts.top_n == logits.shape[-1]
-    share, nucleus = tf.where(few, 1.0, tf.divide(*sums)), cuts.top_p < 1
+    in_head, in_all = (
+        tf.reduce_sum(tf.exp(_scaled(each, values[:, :1], cuts)), axis=1, keepdims=True) for each in (values, logits)
+    )
+    few, uncut, nucleus = cuts.top_n <= HEAD, cuts.top_n == logits.shape[-1], cuts.top_p < 1
+    share = tf.where(few, 1.0, in_head / in_all)  # of the probability that the cuts leave
     reached = tf.where(nucleus, cuts.top_p, place) / share  # within the head
     head = cuts._replace(top_p=tf.where(nucleus, reached, cuts.top_p))
     return tf.cond(

@@ -81,7 +81,7 @@ class RunState:
             self._trains = trains
 
     def forget_averages(self) -> Tensor:
-        """Use the trained weights until there are averages again, as in a run that goes on with a larger budget."""
+        """Start the averages anew, as in a run that goes on with a larger budget; called in a graph."""
         self.averaged.assign(0)
         return tf.constant(False)
 
