@@ -38,38 +38,68 @@ class Cuts(NamedTuple):
 
 
 def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
-    """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B].
+    """Draw one id per row: logits [B, V] and uniform numbers in [0, 1) [B] -> ids [B]; see `chooser`."""
+    return chooser(cuts, logits.shape[-1])(logits, uniform)
+
+
+def chooser(cuts: Cuts, vocab_size: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Prepare draws with the same cuts, such as those of a loop: a function as `choose`, without its last argument.
 
     A uniform number is a place in the distribution, which has the likeliest character first.
     """
-    vocab_size, place = logits.shape[-1], uniform[:, None]
-    cuts = Cuts(*(tf.convert_to_tensor(cut)[..., None] for cut in cuts))  # each [1] or [B, 1]
-    top_n = tf.where(cuts.top_n > 0, tf.minimum(cuts.top_n, vocab_size), vocab_size)
-    cuts = cuts._replace(top_n=tf.where(cuts.temperature > 0, top_n, 1))
-    needed = tf.reduce_max(cuts.top_n)
+    limits = _limits(cuts, vocab_size)
+    needed = tf.reduce_max(limits.top_n)
 
-    def from_needed() -> Tensor:
-        values, ids = tf.math.top_k(logits, needed)
-        return _draw(values, ids, place, cuts)
+    def choose(logits: Tensor, uniform: Tensor) -> Tensor:
+        place = uniform[:, None]
 
-    if vocab_size < LARGE:
-        return from_needed()
-    return tf.cond(needed <= HEAD, from_needed, lambda: _draw_from_head(logits, place, cuts, from_needed))
+        def from_needed() -> Tensor:
+            values, ids = tf.math.top_k(logits, needed)
+            return _draw(values, ids, place, limits)
+
+        if vocab_size < LARGE:
+            return from_needed()
+        return tf.cond(needed <= HEAD, from_needed, lambda: _draw_from_head(logits, place, limits, from_needed))
+
+    return choose
 
 
-def _draw_from_head(logits: Tensor, place: Tensor, cuts: Cuts, otherwise: Callable[[], Tensor]) -> Tensor:
+class _Limits(NamedTuple):
+    """Cuts as a draw reads them; each tensor is [1], or [B, 1] where rows have cuts of their own."""
+
+    top_n: Tensor  # 1 to V
+    top_p: Tensor  # 2 where nothing is cut
+    temperature: Tensor  # above 0
+    least: Tensor  # scaled logit, relative to the likeliest's, below which min_p cuts
+    alike: bool  # whether all rows have the same
+
+
+def _limits(cuts: Cuts, vocab_size: int) -> _Limits:
+    alike = tf.convert_to_tensor(cuts.top_n).shape.rank == 0
+    top_n, top_p, temperature, min_p = (tf.convert_to_tensor(cut)[..., None] for cut in cuts)
+    few = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
+    return _Limits(
+        tf.where(temperature > 0, few, 1),
+        tf.where(top_p < 1, top_p, 2.0),  # a sum of probabilities may round to more than 1
+        tf.where(temperature > 0, temperature, 1.0),
+        tf.math.log(min_p),
+        alike,
+    )
+
+
+def _draw_from_head(logits: Tensor, place: Tensor, limits: _Limits, otherwise: Callable[[], Tensor]) -> Tensor:
     """Draw from the HEAD likeliest characters if every row's place is surely among them; ids [B].
 
     It nearly always is, and sorting all of a large vocabulary takes longer than adding up its probabilities.
     """
     values, ids = tf.math.top_k(logits, HEAD)
     in_head, in_all = (
-        tf.reduce_sum(tf.exp(_scaled(each, values[:, :1], cuts)), axis=1, keepdims=True) for each in (values, logits)
+        tf.reduce_sum(tf.exp(_scaled(each, values[:, :1], limits)), axis=1, keepdims=True) for each in (values, logits)
     )
-    few, uncut, nucleus = cuts.top_n <= HEAD, cuts.top_n == logits.shape[-1], cuts.top_p < 1
+    few, uncut, nucleus = limits.top_n <= HEAD, limits.top_n == logits.shape[-1], limits.top_p < 1
     share = tf.where(few, 1.0, in_head / in_all)  # of the probability that the cuts leave
-    reached = tf.where(nucleus, cuts.top_p, place) / share  # within the head
-    head = cuts._replace(top_p=tf.where(nucleus, reached, cuts.top_p))
+    reached = tf.where(nucleus, limits.top_p, place) / share  # within the head
+    head = limits._replace(top_p=tf.where(nucleus, reached, limits.top_p))
     return tf.cond(
         tf.reduce_all(few | uncut & (reached < 1 - MARGIN)),
         lambda: _draw(values, ids, tf.where(nucleus, place, reached), head),
@@ -77,19 +107,21 @@ def _draw_from_head(logits: Tensor, place: Tensor, cuts: Cuts, otherwise: Callab
     )
 
 
-def _draw(values: Tensor, ids: Tensor, place: Tensor, cuts: Cuts) -> Tensor:
+def _draw(values: Tensor, ids: Tensor, place: Tensor, limits: _Limits) -> Tensor:
     """Draw from logits that fall [B, count], with their ids: places in [0, 1) [B, 1] -> ids [B]."""
-    scaled = tf.where(tf.range(tf.shape(values)[1]) < cuts.top_n, _scaled(values, values[:, :1], cuts), -np.inf)
+    scaled = _scaled(values, values[:, :1], limits)
+    if not limits.alike:  # otherwise `values` are the top_n likeliest
+        scaled = tf.where(tf.range(tf.shape(values)[1]) < limits.top_n, scaled, -np.inf)
     probabilities = tf.nn.softmax(scaled)
     cumulative = tf.cumsum(probabilities, axis=1)
-    kept = (scaled > -np.inf) & ((cumulative - probabilities < cuts.top_p) | (cuts.top_p >= 1))  # the first always is
+    kept = (scaled > -np.inf) & (cumulative - probabilities < limits.top_p)  # the first always is
     last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True) - 1, 0)
     total = tf.gather(cumulative, last, batch_dims=1)
     drawn = tf.reduce_sum(tf.cast(cumulative <= place * total, tf.int32), axis=1, keepdims=True)
     return tf.gather(ids, tf.minimum(drawn, last), batch_dims=1)[:, 0]
 
 
-def _scaled(logits: Tensor, largest: Tensor, cuts: Cuts) -> Tensor:
+def _scaled(logits: Tensor, largest: Tensor, limits: _Limits) -> Tensor:
     """Logits over temperature, relative to the largest of their row; -inf where min_p cuts."""
-    scaled = (logits - largest) / tf.where(cuts.temperature > 0, cuts.temperature, 1.0)
-    return tf.where(scaled >= tf.math.log(cuts.min_p), scaled, -np.inf)
+    scaled = (logits - largest) / limits.temperature
+    return tf.where(scaled >= limits.least, scaled, -np.inf)

@@ -20,7 +20,7 @@ from ..network.model import shard, zero_state
 from ..network.products import Tensor
 from ..settings.schema import ModelConfig, whole_number
 from ..text.vocabulary import Ids, Vocabulary
-from .cuts import Cuts, choose
+from .cuts import Cuts, chooser
 from .sampling import CHUNK, check_length, read_prime, write
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ class Writer:
     ) -> tuple[Tensor, Tensor, list[State]]:
         """`sampling.generate` with a sample's number for each row [B] -> ids and their nats [length, B], states."""
         count, parts = tf.reduce_max(samples) + 1, []
+        chosen = chooser(cuts, self._config.vocab_size)
         for n in range(self._shards):
             first, before, numbers = self._part((ids, state, samples), n)
 
             def draw(t: Tensor, logits: Tensor, numbers: Tensor = numbers) -> Tensor:
                 place = tf.stack([seed, tf.cast(position + t, tf.int64)])
                 uniform = tf.random.stateless_uniform([count], place, alg="philox")
-                return choose(logits, tf.gather(uniform, numbers), cuts)
+                return chosen(logits, tf.gather(uniform, numbers))
 
             written, after, logits = write(self._model, first, before, length, draw, keep_logits=True)
             logits = tf.ensure_shape(logits, [None, None, self._config.vocab_size])

@@ -21,7 +21,7 @@ from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
-from .cuts import Cuts, choose
+from .cuts import Cuts, choose, chooser
 
 if TYPE_CHECKING:
     from .many import Completion, Writer
@@ -60,9 +60,11 @@ def generate(
     whatever the chunks and the number of rows.
     """
 
+    chosen = chooser(cuts, model.get_layer("logits").units)
+
     def draw(t: Tensor, logits: Tensor) -> Tensor:
         place = tf.stack([seed, tf.cast(position + t, tf.int64)])
-        return choose(logits, tf.random.stateless_uniform(tf.shape(logits)[:1], place, alg="philox"), cuts)
+        return chosen(logits, tf.random.stateless_uniform(tf.shape(logits)[:1], place, alg="philox"))
 
     written, state, _ = write(model, ids, state, length, draw)
     return written, state

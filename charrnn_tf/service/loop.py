@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..inference.cuts import Cuts, choose
+from ..inference.cuts import Cuts, chooser
 from ..inference.sampling import Sampler, write
 from ..network.model import zero_state
 from ..network.products import Tensor
@@ -102,9 +102,10 @@ def _advance_rows(
 ) -> Any:
     """The loop of `Loop._compile`."""
     following, uniform = tf.transpose(following), tf.transpose(uniform)
+    chosen = chooser(cuts, model.get_layer("logits").units)
 
     def decide(t: Tensor, logits: Tensor) -> Tensor:
-        return tf.where(following[t] >= 0, following[t], choose(logits, uniform[t], cuts))
+        return tf.where(following[t] >= 0, following[t], chosen(logits, uniform[t]))
 
     state = tf.nest.map_structure(lambda part: tf.where(fresh[:, None], 0.0, part), state)
     ids, state, logits = write(model, last, state, tf.constant(CHUNK), decide, keep_logits=scored)
