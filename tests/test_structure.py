@@ -24,7 +24,7 @@ HEAVY = {"tensorflow", "keras"}
 # Modules that work without TensorFlow: `--help`, reading a text and looking at a run must be quick
 LIGHT = (
     *TOP, "settings.schema", "settings.presets", "settings.merge", "settings.recipe", "text.names", "text.sources",
-    "text.kinds", "text.linewise", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows",
+    "text.detection", "text.vocabulary", "text.cache", "text.corpus", "text.catalog", "text.windows",
     "machine.hardware", "machine.startup", "machine.speed", "machine.estimate", "runs.record", "runs.find", "runs.metrics",
     "runs.chart", "distributed.cluster", "formats.exporting", "insight.plots", "insight.tensorboard", "service.address",
     "api.launch", "api.progress", "cli.main",

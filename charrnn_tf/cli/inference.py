@@ -20,7 +20,6 @@ from ..runs.find import find_record, read_found
 from ..runs.record import Record
 from ..settings.schema import check_cuts
 from ..text.corpus import MUCH, check_length, load_corpus
-from ..text.linewise import lines
 from ..text.sources import Text
 from ..text.vocabulary import ByteVocabulary, normalized
 from .options import (
@@ -160,7 +159,7 @@ def _read_primes(record: Record, primes: str, unknown: str, how: dict[str, Any])
     """The primes in a file, one per line, as the model reads them; an unknown character is an error that names the line."""
     vocabulary, texts = record.vocabulary, []
     with Text((primes,), as_bytes=isinstance(vocabulary, ByteVocabulary), once=True, **how) as text:
-        for number, line in enumerate(lines(text), 1):
+        for number, line in enumerate(text.lines(), 1):
             try:
                 known = vocabulary.encode_characters(line.removesuffix("\r"), unknown)
             except TextError as error:
@@ -248,7 +247,7 @@ def _evaluate_lines(
     """Print a row for each line of a text. found: the arguments of `read_found` before the last."""
     raw = isinstance(record.vocabulary, ByteVocabulary)
     with Text((text,), as_bytes=raw, once=True, **how) as content:
-        given = lines(content)
+        given = content.lines()
         first = list(itertools.islice(given, 1))  # a text that can't be read is told before TensorFlow starts
         startup.start()
         from ..inference.lines import LineScorer

@@ -13,7 +13,7 @@ from ..settings.schema import TrainConfig
 from ..text.corpus import TextRecord
 from ..text.vocabulary import Vocabulary
 from ..training.state import RunState
-from .kinds import kind_of
+from .detection import kind_of
 from .weights import PlainModel, characters_by_id
 
 

@@ -21,7 +21,7 @@ from ..errors import ConfigError, TextError, concise, listed, warn
 from ..settings.schema import ADD, VOCABULARIES
 from . import cache
 from .added import NAMED, Added, check_can_add, most_frequent, occurrences
-from .kinds import FEW, MOST_NULS
+from .detection import FEW, MOST_NULS
 from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 

@@ -24,7 +24,7 @@ from typing import IO, Any, Self
 from ..errors import ConfigError, TextError, describe_character, listed, reason, warn
 from ..files import open_file, temporary_folder
 from ..settings.schema import NORMAL_FORMS, text_encoding, whole_number
-from . import kinds, names
+from . import detection, names
 from .built_in import built_in_text
 from .names import cannot_read, expand, shown
 from .vocabulary import normalized
@@ -120,6 +120,18 @@ class Text:
     def blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[str]:
         """The text in blocks, up to `limit_chars`; `progress` receives the number of file bytes read so far."""
         return (block for _, block in self.numbered_blocks(progress))
+
+    def lines(self) -> Iterator[str]:
+        """The lines without their newlines, in constant memory; after the last newline there is no further, empty line."""
+        parts: list[str] = []  # of the line that has begun
+        for block in self.blocks():
+            first, *others = block.split("\n")
+            parts.append(first)
+            for other in others:
+                yield "".join(parts)
+                parts = [other]
+        if any(parts):
+            yield "".join(parts)
 
     def numbered_blocks(self, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int | None, str]]:
         """The blocks, each with the index of its file; None for a separator and for the built-in corpus.
@@ -268,7 +280,7 @@ def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
     first, data = True, b""
     while True:
         before, data = data, file.read(BLOCK_BYTES)
-        if offset == 0 and (kind := kinds.signature(data)):
+        if offset == 0 and (kind := detection.signature(data)):
             raise TextError(f"{name} is {kind[0]}, not plain text. {kind[1]}, {OR_BYTES}")
         pending = len(decoder.getstate()[0])
         try:
@@ -292,24 +304,24 @@ def _decode(file: IO[bytes], name: str, encoding: str) -> Iterator[str]:
 
 def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: str) -> None:
     """Raise TextError if the first block of a file is no plain text, and warn if it may be in another encoding."""
-    if why := kinds.not_plain(block):
+    if why := detection.not_plain(block):
         raise TextError(f"{name} is not plain text in {expected}: {why}. {_advice(data, encoding)}, {OR_BYTES}")
-    if not encoding.startswith("utf") and kinds.is_utf8(data):
+    if not encoding.startswith("utf") and detection.is_utf8(data):
         warn(f"{name} is read as {encoding}, but its bytes are UTF-8.")
-    elif controls := [control for control in kinds.controls(block) if control >= "\x7f"]:
-        other = kinds.looks_like(data)
+    elif controls := [control for control in detection.controls(block) if control >= "\x7f"]:
+        other = detection.looks_like(data)
         better = f"; it looks like {other}" if other not in (None, encoding) else ""
         warn(f"{name}, read as {expected}, has control characters such as {describe_character(min(controls))}{better}.")
 
 
 def _advice(data: bytes, encoding: str, start: int = 0) -> str:
     """What to do about a file with these bytes, which do not have this encoding from `start` on."""
-    other = kinds.wide_encoding(data) or ("utf-8" if encoding != "utf-8" and kinds.is_utf8(data) else None)
-    if not other and encoding == "utf-8" and kinds.is_damaged_utf8(data):
+    other = detection.wide_encoding(data) or ("utf-8" if encoding != "utf-8" and detection.is_utf8(data) else None)
+    if not other and encoding == "utf-8" and detection.is_damaged_utf8(data):
         return "It looks like UTF-8 that is damaged there: mend it, for example with: iconv -c -f UTF-8 -t UTF-8"
     if not other and b"\0" in data:
-        return f"It does not seem to be plain text: {kinds.SAVE[0].lower()}{kinds.SAVE[1:]}"
-    other = other or kinds.looks_like(data, start)
+        return f"It does not seem to be plain text: {detection.SAVE[0].lower()}{detection.SAVE[1:]}"
+    other = other or detection.looks_like(data, start)
     if other and other != encoding:
         return f"It looks like {other}: pass `encoding` {other}"
     return "Pass the `encoding` that it has"

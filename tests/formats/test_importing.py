@@ -16,8 +16,8 @@ from models import CHARACTERS, VOCABULARY, Evil, keras_model
 
 from charrnn_tf import evaluate
 from charrnn_tf.errors import ConfigError
+from charrnn_tf.formats.detection import kind_of
 from charrnn_tf.formats.importing import read_vocabulary
-from charrnn_tf.formats.kinds import kind_of
 from charrnn_tf.runs.checkpoint import load_model
 from charrnn_tf.runs.find import latest_checkpoint, list_checkpoints
 

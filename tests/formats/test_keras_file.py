@@ -17,8 +17,8 @@ from processes import run
 
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import keras_file
+from charrnn_tf.formats.detection import kind_of
 from charrnn_tf.formats.importing import import_model
-from charrnn_tf.formats.kinds import kind_of
 from charrnn_tf.settings.schema import CELLS
 
 LSTM, GRU, Dense = keras.layers.LSTM, keras.layers.GRU, keras.layers.Dense

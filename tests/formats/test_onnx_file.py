@@ -11,7 +11,7 @@ from models import CHARACTERS, IDS, H, V, logits_of
 import charrnn_tf
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import onnx_file
-from charrnn_tf.formats.kinds import kind_of
+from charrnn_tf.formats.detection import kind_of
 from charrnn_tf.settings.schema import CELLS
 from charrnn_tf.text.vocabulary import ByteVocabulary
 

@@ -14,8 +14,8 @@ from models import IDS, VOCABULARY, H, V, assert_same_distributions, logits_of
 
 from charrnn_tf.errors import ConfigError
 from charrnn_tf.formats import tf1_file
+from charrnn_tf.formats.detection import kind_of
 from charrnn_tf.formats.importing import import_model
-from charrnn_tf.formats.kinds import kind_of
 
 NOTEBOOK = """
 import json, sys

@@ -13,7 +13,7 @@ import zipfile
 import pytest
 from conftest import text_error
 
-from charrnn_tf.text import kinds
+from charrnn_tf.text import detection
 from charrnn_tf.text.corpus import load_corpus, load_text
 
 ENGLISH = "All happy families are alike; each unhappy family is unhappy in its own way.\n" * 20
@@ -118,8 +118,8 @@ def test_another_encoding_is_named_and_reads_the_text(write, text, encoding, nam
 
 @pytest.mark.parametrize("data", [bytes(range(256)) * 20, b"\x81\x8d\x8f\x90\x9d" * 50, b"\xfe\xff\1\2" * 9])
 def test_no_encoding_is_advised_that_gives_control_characters(data):
-    named = kinds.looks_like(data)
-    assert named is None or not set(data.decode(named)) & set(kinds.CONTROLS)
+    named = detection.looks_like(data)
+    assert named is None or not set(data.decode(named)) & set(detection.CONTROLS)
 
 
 def test_damage_to_a_utf_8_text_is_not_taken_for_another_encoding(write):
@@ -155,8 +155,8 @@ def test_unusual_texts_are_read(write, text):
 
 
 def test_every_sign_of_a_kind_is_told_apart():
-    beginnings = [beginning for beginning, *_ in kinds.SIGNATURES]
+    beginnings = [beginning for beginning, *_ in detection.SIGNATURES]
     for n, beginning in enumerate(beginnings):
         assert not any(beginning.startswith(other) for other in beginnings[:n])
-    assert all(codecs.lookup(name) for name in kinds.COMMON)
-    assert all(re.fullmatch("[A-Z].*[^.]", advice) for *_, advice in kinds.SIGNATURES)
+    assert all(codecs.lookup(name) for name in detection.COMMON)
+    assert all(re.fullmatch("[A-Z].*[^.]", advice) for *_, advice in detection.SIGNATURES)
