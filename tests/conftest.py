@@ -33,6 +33,9 @@ from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 from charrnn_tf.text.corpus import Source, TextRecord, load_corpus
 from charrnn_tf.text.vocabulary import ByteVocabulary, Vocabulary
 
+# A shell that starts the tests in the background has this signal ignored, and so would all processes that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples at every run, and no limit on the time of one: the first call of a TensorFlow function is slow.
 settings.register_profile(
     "tests", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
