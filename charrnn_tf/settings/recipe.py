@@ -24,7 +24,8 @@ LEARNING_RATE = 0.02  # for Adam, at a width of 256
 FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3}
 FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
-VALIDATE_EVERY = 1_000  # steps, if an epoch has fewer: validations then take about 5% of the time
+VALIDATE_EPOCHS = 10  # between validations, if an epoch is shorter than the next number
+LONG_EPOCH = 1_000  # steps
 
 
 class Reference(NamedTuple):
@@ -78,7 +79,7 @@ def recipe(
     - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
-    - `validate_every`: 1,000 steps where an epoch has fewer.
+    - `validate_every`: ten epochs of fewer than 1,000 steps, at least 100 and at most 1,000 steps.
 
     hidden_size, precision: given ones, which the other settings then follow.
 
@@ -116,8 +117,8 @@ def recipe(
         "batch_size": Choice(batch_size, "for this length of text"),
         "precision": Choice(precision, "cuDNN's, on a GPU" if machine.gpus else "fastest on this CPU"),
     }
-    if characters < VALIDATE_EVERY * window:
-        chosen["validate_every"] = Choice(VALIDATE_EVERY, "short epochs")
+    if characters < LONG_EPOCH * window:
+        chosen["validate_every"] = Choice(_steps_between_validations(characters, window), "short epochs")
     return chosen
 
 
@@ -127,6 +128,11 @@ def default_shards(batch_size: int, cores: int) -> int:
         if batch_size % shards == 0 and batch_size // shards >= LEAST_STREAMS:
             return shards
     return 1
+
+
+def _steps_between_validations(characters: int, window: int) -> int:
+    """Steps of VALIDATE_EPOCHS, at least 100 and at most 1,000: a short text is soon overfitted."""
+    return min(max(VALIDATE_EPOCHS * characters // window, LONG_EPOCH // 10), LONG_EPOCH)
 
 
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:

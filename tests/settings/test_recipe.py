@@ -145,8 +145,8 @@ def test_short_texts_are_read_as_fewer_streams(characters, batch_size):
     assert choose(characters, epochs=1)["batch_size"] == batch_size
 
 
-def test_validations_are_a_thousand_steps_apart_if_an_epoch_has_fewer():
-    for characters, steps in [(2_047_999, 1000), (2_048_000, None), (10_000, 1000)]:
+def test_validations_of_short_texts_are_ten_epochs_apart():
+    for characters, steps in [(2_048_000, None), (2_047_999, 1000), (204_800, 1000), (100_000, 488), (500, 100)]:
         assert choose(characters, epochs=1).get("validate_every") == steps
 
 
@@ -211,7 +211,7 @@ def test_the_choices_are_printed_and_saved(folder, first):
     )
     printed = dict(line.split()[:2] for line in lines[1].splitlines())
     assert printed == {"--" + name.replace("_", "-"): str(value) for name, (value, _) in resolved.chosen.items()}
-    assert (printed["--batch-size"], printed["--validate-every"], printed["--clip-norm"]) == ("1", "1000", "0.1")
+    assert (printed["--batch-size"], printed["--validate-every"], printed["--clip-norm"]) == ("1", "135", "0.1")
 
 
 @pytest.mark.slow
