@@ -71,11 +71,9 @@ class _Limits(NamedTuple):
     top_p: Tensor  # 2 where nothing is cut
     temperature: Tensor  # above 0
     least: Tensor  # scaled logit, relative to the likeliest's, below which min_p cuts
-    alike: bool  # whether all rows have the same
 
 
 def _limits(cuts: Cuts, vocab_size: int) -> _Limits:
-    alike = tf.convert_to_tensor(cuts.top_n).shape.rank == 0
     top_n, top_p, temperature, min_p = (tf.convert_to_tensor(cut)[..., None] for cut in cuts)
     few = tf.where(top_n > 0, tf.minimum(top_n, vocab_size), vocab_size)
     return _Limits(
@@ -83,7 +81,6 @@ def _limits(cuts: Cuts, vocab_size: int) -> _Limits:
         tf.where(top_p < 1, top_p, 2.0),  # a sum of probabilities may round to more than 1
         tf.where(temperature > 0, temperature, 1.0),
         tf.math.log(min_p),
-        alike,
     )
 
 
@@ -110,7 +107,7 @@ def _draw_from_head(logits: Tensor, place: Tensor, limits: _Limits, otherwise: C
 def _draw(values: Tensor, ids: Tensor, place: Tensor, limits: _Limits) -> Tensor:
     """Draw from logits that fall [B, count], with their ids: places in [0, 1) [B, 1] -> ids [B]."""
     scaled = _scaled(values, values[:, :1], limits)
-    if not limits.alike:  # otherwise `values` are the top_n likeliest
+    if limits.top_n.shape.rank > 1:  # otherwise no row has more values than its top_n
         scaled = tf.where(tf.range(tf.shape(values)[1]) < limits.top_n, scaled, -np.inf)
     probabilities = tf.nn.softmax(scaled)
     cumulative = tf.cumsum(probabilities, axis=1)

@@ -24,8 +24,8 @@ LEARNING_RATE = 0.02  # for Adam, at a width of 256
 FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3}
 FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
-VALIDATE_EPOCHS = 10  # between validations, if an epoch is shorter than the next number
-LONG_EPOCH = 1_000  # steps
+VALIDATE_EPOCHS = 10  # between validations, if an epoch is not long
+LEAST_STEPS, LONG_EPOCH = 100, 1_000  # bounds of the steps between them
 
 
 class Reference(NamedTuple):
@@ -131,8 +131,8 @@ def default_shards(batch_size: int, cores: int) -> int:
 
 
 def _steps_between_validations(characters: int, window: int) -> int:
-    """Steps of VALIDATE_EPOCHS, at least 100 and at most 1,000: a short text is soon overfitted."""
-    return min(max(VALIDATE_EPOCHS * characters // window, LONG_EPOCH // 10), LONG_EPOCH)
+    """Steps of VALIDATE_EPOCHS, within their bounds: a short text is soon overfitted."""
+    return min(max(VALIDATE_EPOCHS * characters // window, LEAST_STEPS), LONG_EPOCH)
 
 
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:

@@ -50,6 +50,12 @@ def test_each_row_has_its_own_logits_and_number():
     assert list(choose(logits, tf.constant([0.5, 0.5, 0.99]), Cuts.of()).numpy()) == [0, 2, 2]
 
 
+def test_rows_may_share_one_cut_and_differ_in_another():
+    logits = tf.constant(np.tile(np.log([0.5, 0.3, 0.2]).astype(np.float32), (2, 1)))
+    cuts = Cuts.of(top_n=3)._replace(temperature=tf.constant([0.0, 1.0]))
+    assert list(choose(logits, tf.constant([0.9, 0.9]), cuts).numpy()) == [0, 2]
+
+
 def test_each_row_may_have_its_own_cuts():
     logits = np.log([0.5, 0.3, 0.14, 0.06])
     settings = [{"top_n": 2}, {"temperature": 0.0}, {"top_p": 0.6}, {"temperature": 3.0}, {"min_p": 0.2}, {"top_n": 9}]
