@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .errors import CharRNNError as CharRNNError
     from .formats.savedmodel import export_saved_model as export_saved_model
     from .inference.evaluation import evaluate as evaluate
-    from .inference.lines import score_lines as score_lines
+    from .inference.line_scores import score_lines as score_lines
     from .inference.sampling import Sampler as Sampler
     from .machine.hardware import settings_for as settings_for
     from .network.model import build_model as build_model

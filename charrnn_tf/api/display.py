@@ -18,9 +18,9 @@ from rich.text import Text
 from ..runs.metrics import Row
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
-from .introduction import duration, introduction
-from .outlook import Outlook
+from .eta import Eta
 from .progress import is_live
+from .summary import conclusion, duration, introduction
 
 if TYPE_CHECKING:
     from ..insight.tensorboard import EventFile
@@ -40,7 +40,7 @@ class TrainDisplay:
     ) -> None:
         """wording: turns a line with the names of settings into the caller's terms."""
         self._trainer, self._wording = trainer, wording
-        self._outlook = Outlook(trainer)
+        self._eta = Eta(trainer)
         self._events = events
         self.active = bool(events) or not quiet  # whether progress and samples are wanted
         self._is_live = not quiet and is_live(sys.stderr)
@@ -72,13 +72,13 @@ class TrainDisplay:
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the live display."""
-        if self._outlook.call(chars_per_second):
-            self.say(f"Expected to end after {duration(self._outlook.expected_seconds(chars_per_second))}.")
+        if self._eta.call(chars_per_second):
+            self.say(f"Expected to end after {duration(self._eta.expected_seconds(chars_per_second))}.")
         self._line = f"loss {_loss(loss, 3)}{self._trend(self._losses)}"
         if self._validations:
             self._line += f"  validation {self._validations[-1]:.3f}{self._trend(self._validations)}"
         self._line += f"  {chars_per_second:,.0f} char/s  step {step:,}"
-        self._epoch, self._done = step / self._trainer.steps_per_epoch, self._outlook.fraction_done
+        self._epoch, self._done = step / self._trainer.steps_per_epoch, self._eta.fraction_done
 
     def activity(self, doing: str) -> None:
         """Show what goes on in the live display."""
@@ -89,7 +89,7 @@ class TrainDisplay:
         bars = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None, None):
             bars.add_column(ratio=ratio, justify="left" if ratio else "right", no_wrap=True)
-        seconds = self._outlook.seconds_left
+        seconds = self._eta.seconds_left
         left = "" if seconds is None else f"{duration(seconds)} left"
         for name, done, remark in (f"epoch {int(self._epoch) + 1:,}", self._epoch % 1, ""), ("run", self._done, left):
             bars.add_row(name, ProgressBar(total=1.0, completed=done), f"{done:.0%}", remark)
@@ -137,7 +137,7 @@ class TrainDisplay:
     def conclude(self) -> None:
         """Print the latest sample, why the run ended early, if it did, and its last and best validation losses."""
         self._print_sample()
-        for line in self._outlook.conclusion():
+        for line in conclusion(self._trainer):
             self.say(line)
 
     def say(self, text: str) -> None:

@@ -10,8 +10,8 @@ from ..runs.chart import chart
 from ..runs.metrics import METRICS, Row, nats, read_rows
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
-from .introduction import duration, introduction
-from .outlook import Outlook
+from .eta import Eta
+from .summary import conclusion, duration, introduction
 
 REFRESH_SECONDS = 0.5  # between two updates
 
@@ -23,7 +23,7 @@ class NotebookDisplay:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._outlook = Outlook(trainer)
+        self._eta = Eta(trainer)
         metrics = trainer.directory.path / METRICS
         self._rows = read_rows(metrics) if trainer.step and metrics.exists() else []  # of a resumed run
         self._status = "starting"
@@ -51,9 +51,9 @@ class NotebookDisplay:
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the bar and the status line."""
-        self._outlook.call(chars_per_second)
+        self._eta.call(chars_per_second)
         self._status = f"step {step:,}, loss {'-' if loss is None else f'{loss:.3f}'}, {chars_per_second:,.0f} characters/s"
-        if (left := self._outlook.seconds_left) is not None:
+        if (left := self._eta.seconds_left) is not None:
             self._status += f", {duration(left)} left"
         self._update()
 
@@ -75,7 +75,7 @@ class NotebookDisplay:
     def conclude(self) -> None:
         """Say why the run ended, and how well it validated."""
         self._status = f"step {self._trainer.step:,}, {duration(self._trainer.seconds)}"
-        for line in self._outlook.conclusion():
+        for line in conclusion(self._trainer):
             self.say(line)
 
     def say(self, text: str) -> None:
@@ -95,7 +95,7 @@ class NotebookDisplay:
         about = html.escape("\n".join(self._before))
         sample = f'<pre style="white-space: pre-wrap">{html.escape(self._sample)}</pre>' if self._sample else ""
         return (
-            f'<div><progress value="{self._outlook.fraction_done:.4f}" style="width: 560px; max-width: 100%"></progress><br>'
+            f'<div><progress value="{self._eta.fraction_done:.4f}" style="width: 560px; max-width: 100%"></progress><br>'
             f"{html.escape(self._status + losses)}</div>{chart(self._rows) if self._rows else ''}{sample}"
             f"<details><summary>Text, model and settings</summary><pre>{about}</pre></details>"
             + "".join(f"<div>{html.escape(line)}</div>" for line in self._lines)

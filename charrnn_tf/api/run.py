@@ -22,9 +22,9 @@ from ..text.names import check_text
 from ..text.vocabulary import Ids
 
 if TYPE_CHECKING:
+    from ..inference.batch import Completion
     from ..inference.evaluation import Evaluation
-    from ..inference.lines import LineScore
-    from ..inference.many import Completion
+    from ..inference.line_scores import LineScore
     from ..inference.sampling import Sample, Sampler
 
 CUTS = ("top_n", "top_p", "min_p", "temperature", "unknown", "normalize", "errors", "chunk")  # arguments of `Sampler.chunks`
@@ -132,7 +132,7 @@ class Run:
         """Yield the score of each line; see `charrnn_tf.score_lines`."""
         path, _ = find_record(checkpoint, self.directory)
         startup.start()
-        from ..inference.lines import score_lines
+        from ..inference.line_scores import score_lines
 
         return score_lines(path, lines, with_newline=with_newline, unknown=unknown, normalize=normalize)
 

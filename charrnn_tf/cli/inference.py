@@ -250,7 +250,7 @@ def _evaluate_lines(
         given = content.lines()
         first = list(itertools.islice(given, 1))  # a text that can't be read is told before TensorFlow starts
         startup.start()
-        from ..inference.lines import LineScorer
+        from ..inference.line_scores import LineScorer
         from ..runs.checkpoint import load_model
 
         scorer = LineScorer(*read_found(*found, load_model))

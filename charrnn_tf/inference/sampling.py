@@ -24,7 +24,7 @@ from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
 from .cuts import Cuts, choose, chooser
 
 if TYPE_CHECKING:
-    from .many import Completion, Writer
+    from .batch import Completion, Writer
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
@@ -259,14 +259,14 @@ class Sampler:
         As many are generated at once as fit in memory, whatever the sampler's batch size. Text k of a prime is the k-th
         that `chunks` generates with the same seed. stop: a text ends before this would appear in it.
         """
-        from .many import sample_many  # imports this module
+        from .batch import sample_many  # imports this module
 
         return sample_many(self, primes, num_samples, length, stop=stop, **settings)
 
     @cached_property
     def writer(self) -> "Writer":
         """Generates any number of texts at once, with the scores of their characters."""
-        from .many import Writer
+        from .batch import Writer
 
         return Writer(self.model, self.config)
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from ..errors import CheckpointError, reason, warn
 from ..files import literal_prefix, sha256
-from ..network.growth import grown
+from ..network.initializers import grown
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
 from .record import CONFIG, INDEX, LISTS, SUMS, VARIABLES, Record, read_record, source_list, to_json
@@ -129,7 +129,7 @@ def restore(path: str | Path, variables: Mapping[str, Any]) -> None:
 def restore_weights(path: str | Path, model: keras.Model, adds: bool = False) -> None:
     """Restore only the weights of a checkpoint, into a model of any batch size.
 
-    adds: the model may have more characters, which get weights of their own as `network.growth` explains.
+    adds: the model may have more characters, which get weights of their own as `network.initializers.grown` explains.
     """
     _read(path, {"weights": weights(model)}, whole=False, adds=adds)
 

@@ -9,9 +9,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .metrics import Metrics
+from .prometheus import Metrics
 from .protocol import RequestError
-from .work import LEFT, Record
+from .request import LEFT, Record
 
 OPEN = ("/healthz",)  # needs no key
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from ..errors import TextError
 from ..inference.sampling import Sampler
 from .access import Access, answer
 from .engine import Engine
-from .metrics import CONTENT_TYPE, Metrics
+from .prometheus import CONTENT_TYPE, Metrics
 from .protocol import DONE, Completion, Reply, RequestError, event, parse, refusal, usage
+from .request import Events, Inboxes, Record, Work, closing, unless_left
 from .texts import Piece, Text
-from .work import Events, Inboxes, Record, Work, closing, unless_left
 
 LARGEST_BODY = 1 << 20  # bytes
 BODY_SECONDS = 15.0  # until a request's body must have arrived

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from ..errors import ConfigError, TextError, concise, listed, warn
 from ..settings.schema import ADD, VOCABULARIES
 from . import cache
-from .added import NAMED, Added, check_can_add, most_frequent, occurrences
 from .detection import FEW, MOST_NULS
+from .new_characters import NAMED, Added, check_can_add, most_frequent, occurrences
 from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 

@@ -15,8 +15,8 @@ from ..runs.record import CONFIG, Record, read_record
 from ..settings.merge import Asked, check_resumed, check_share
 from ..settings.presets import DEFAULT
 from ..settings.schema import ADD, ModelConfig, TrainConfig
-from ..text.added import check_can_add
 from ..text.corpus import Source, TextRecord
+from ..text.new_characters import check_can_add
 from ..text.sources import GIVEN_IDS
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
 from .replicas import ALONE, Replicas

@@ -10,7 +10,7 @@ from conftest import terminal_on
 from rich.console import Console
 
 from charrnn_tf.api import display as module
-from charrnn_tf.api.outlook import CALLS_TO_BELIEVE
+from charrnn_tf.api.eta import CALLS_TO_BELIEVE
 from charrnn_tf.runs.metrics import Row
 
 

@@ -134,7 +134,7 @@ def evaluate_lines(path: str, name: str = "default", length: str = "60") -> None
     """Speed of scoring a text in lines of `length` characters, characters per second, after some that compile."""
     startup.start()
     from charrnn_tf import TrainConfig, build_model, load_text
-    from charrnn_tf.inference.lines import LineScorer
+    from charrnn_tf.inference.line_scores import LineScorer
     from charrnn_tf.runs.record import Record
     from charrnn_tf.text.corpus import TextRecord
 

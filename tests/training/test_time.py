@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from test_trainer import VALIDATE, trainer
 
-from charrnn_tf.api.outlook import Outlook
+from charrnn_tf.api.summary import conclusion
 from charrnn_tf.runs.metrics import Row
 from charrnn_tf.text.vocabulary import Vocabulary
 from charrnn_tf.training.trainer import Trainer
@@ -72,7 +72,7 @@ def test_a_validation_that_used_the_time_up_is_the_last(tmp_path, clock):
 def test_the_end_says_where_the_time_went(tmp_path, clock):
     run = trainer(tmp_path, max_seconds=40.0, validate_every=100, patience=0, log_every=10_000)
     list(run.run())
-    (said,) = [line for line in Outlook(run).conclusion() if line.startswith("Time:")]
+    (said,) = [line for line in conclusion(run) if line.startswith("Time:")]
     assert re.fullmatch(r"Time: 40 s; training 2[45] s, validating 15 s, the rest starting\.", said)
 
 

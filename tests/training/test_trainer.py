@@ -20,7 +20,7 @@ from conftest import names, tree
 from gpu import NAME as GPU
 from gpu import stand_in
 
-from charrnn_tf.api.introduction import notes
+from charrnn_tf.api.summary import notes
 from charrnn_tf.errors import CheckpointError, ConfigError, TextError
 from charrnn_tf.inference.sampling import Sampler
 from charrnn_tf.runs import checkpoint
@@ -817,7 +817,7 @@ def test_missing_bfloat16_is_noted(tmp_path, monkeypatch, precision, has, expect
 def test_a_machine_that_changed_since_the_run_was_started_is_noted(tmp_path, monkeypatch):
     def on(**machine):
         monkeypatch.setattr(module, "in_force", lambda: machine)
-        monkeypatch.setattr("charrnn_tf.api.introduction.in_force", lambda: machine)
+        monkeypatch.setattr("charrnn_tf.api.summary.in_force", lambda: machine)
 
     on(processor="abacus", cores=2, onednn="1")
     begun = trainer(tmp_path, max_steps=1)

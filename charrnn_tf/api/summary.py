@@ -1,4 +1,4 @@
-"""The lines that a run prints before it starts: text, model, device, steps, disk, and how its settings were chosen."""
+"""The lines that a run prints before it starts (text, model, device, steps, disk, chosen settings) and after it ends."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from ..machine import estimate
 from ..machine.hardware import available_cores, gpu_names, tf32, unused_gpu
 from ..machine.startup import in_force
 from ..network.cells import Engine
+from ..runs.metrics import nats
 from ..runs.record import source_list
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
@@ -54,6 +55,21 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
             f"Budget: {duration(config.max_seconds)}, by the length of the text. Change it with `max_seconds`, `epochs` or "
             "`max_steps`."
         )
+
+
+def conclusion(trainer: Trainer) -> Iterator[str]:
+    """Lines on why the run ended early, if it did, where its time went, and its last and best validation losses."""
+    if not trainer.stopped and trainer.out_of_patience:
+        yield f"Ended early: {trainer.config.patience} validations in a row without improvement."
+    spent = {part: seconds for part, seconds in trainer.pace.spent.items() if seconds >= 1}
+    if trainer.config.max_seconds is not None and spent:
+        parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in spent.items())
+        yield f"Time: {duration(trainer.seconds)}; {parts}, the rest starting."
+    last, best = trainer.last_validation, trainer.directory.best
+    if last is not None:
+        yield f"Last validation: {nats(last)}."
+    if best and best.validation_loss is not None:
+        yield f"Best validation: {nats(best.validation_loss)}, in {best.name}."
 
 
 def _device(trainer: Trainer) -> str:

@@ -21,7 +21,7 @@ def sampler(trained):
 
 def limit_rows(rows, monkeypatch):
     """Let so many texts be generated at once."""
-    monkeypatch.setattr("charrnn_tf.inference.many.rows_at_once", lambda model, length: rows)
+    monkeypatch.setattr("charrnn_tf.inference.batch.rows_at_once", lambda model, length: rows)
 
 
 @pytest.mark.slow
@@ -61,7 +61,7 @@ def test_the_score_is_that_of_the_written_text_without_cuts(sampler, temperature
 
 @pytest.mark.parametrize("stop", ["e", " t", "é"])
 def test_a_text_ends_before_the_stop_text_and_only_its_characters_are_scored(sampler, stop, monkeypatch):
-    monkeypatch.setattr("charrnn_tf.inference.many.CHUNK", 7)
+    monkeypatch.setattr("charrnn_tf.inference.batch.CHUNK", 7)
     settings = {"length": 60, "seed": 3, "top_n": 0}
     pairs = zip(*(sampler.sample_many(PRIMES, stop=each, **settings) for each in (None, stop)), strict=True)
     for whole, each in pairs:

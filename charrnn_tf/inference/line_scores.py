@@ -19,8 +19,8 @@ from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..runs.record import Record
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS
-from ..text.added import NAMED
 from ..text.corpus import LeftOut
+from ..text.new_characters import NAMED
 from ..text.vocabulary import ByteVocabulary, Ids, normalized
 from .evaluation import Evaluation
 from .sampling import start_id

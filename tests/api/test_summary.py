@@ -7,8 +7,8 @@ import tensorflow as tf
 from gpu import NAME as GPU
 from gpu import stand_in
 
-from charrnn_tf.api import introduction as module
-from charrnn_tf.api.introduction import introduction, notes
+from charrnn_tf.api import summary as module
+from charrnn_tf.api.summary import introduction, notes
 from charrnn_tf.settings.schema import ModelConfig, TrainConfig
 from charrnn_tf.text.vocabulary import Vocabulary
 from charrnn_tf.training.trainer import Trainer

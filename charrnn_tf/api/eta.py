@@ -1,19 +1,16 @@
-"""Progress of a run, and its expected end."""
+"""How far a run is, and when it is expected to end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
-from ..runs.metrics import nats
 from ..training.trainer import Trainer
-from .introduction import duration
 
 CALLS_TO_BELIEVE = 3  # compiled calls before the speed is believed: the first is slower
 
 
-class Outlook:
-    """Progress of a run for displays; told of each compiled call."""
+class Eta:
+    """Progress and expected end of a run, for displays; told of each compiled call."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -47,18 +44,3 @@ class Outlook:
             chars_per_step = trainer.config.batch_size * trainer.config.num_steps
             ends.append(trainer.seconds + (trainer.total_steps - trainer.step) * chars_per_step / chars_per_second)
         return min(ends)
-
-    def conclusion(self) -> Iterator[str]:
-        """Lines on why the run ended early, if it did, where its time went, and its last and best validation losses."""
-        trainer = self._trainer
-        if not trainer.stopped and trainer.out_of_patience:
-            yield f"Ended early: {trainer.config.patience} validations in a row without improvement."
-        spent = {part: seconds for part, seconds in trainer.pace.spent.items() if seconds >= 1}
-        if trainer.config.max_seconds is not None and spent:
-            parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in spent.items())
-            yield f"Time: {duration(trainer.seconds)}; {parts}, the rest starting."
-        last, best = trainer.last_validation, trainer.directory.best
-        if last is not None:
-            yield f"Last validation: {nats(last)}."
-        if best and best.validation_loss is not None:
-            yield f"Best validation: {nats(best.validation_loss)}, in {best.name}."
