@@ -3,6 +3,7 @@
 train 20 steps, resume to 25, sample, evaluate and export, all in one process, which prints what the commands print.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -98,25 +99,25 @@ def plain(tmp_path_factory):
     return sample, evaluation
 
 
-@pytest.mark.parametrize("name", PATHS)
-def test_any_name_of_a_folder(plain, tmp_path, name):
-    assert main_path(tmp_path, name)[:2] == plain
+ODD = [  # each environment with one of the others
+    pytest.param(environment, folder, file_system, id=f"{environment}; {file_system}")
+    for environment, folder, file_system in zip(ENVIRONMENTS, itertools.cycle(PATHS), itertools.cycle(FILE_SYSTEMS))
+]
 
 
-@pytest.mark.parametrize("name", ["run[1]", "line\nbreak"])
-def test_the_working_directory_has_an_odd_name(plain, tmp_path, name):
-    assert main_path(tmp_path / name, kind="savedmodel" if name == "line\nbreak" else "web")[:2] == plain
+@pytest.mark.parametrize(("environment", "folder", "file_system"), ODD)
+def test_odd_environments_names_of_folders_and_file_systems(plain, tmp_path, environment, folder, file_system):
+    how = {"before": FILE_SYSTEMS[file_system], "environment": ENVIRONMENTS[environment], "true": True}
+    assert main_path(tmp_path, folder, **how)[:2] == plain
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_an_odd_environment(plain, tmp_path, name):
-    assert main_path(tmp_path, environment=ENVIRONMENTS[name], true=True)[:2] == plain
-
-
-@pytest.mark.parametrize("settings", [{"epsilon": 1}, {"floatx": "float16", "backend": "torch"}])
-def test_keras_has_settings_of_the_user(plain, tmp_path, settings):
+@pytest.mark.parametrize(
+    ("settings", "place", "kind"),
+    [({"epsilon": 1}, "run[1]", "web"), ({"floatx": "float16", "backend": "torch"}, "line\nbreak", "savedmodel")],
+)
+def test_keras_has_settings_of_the_user_and_the_working_directory_an_odd_name(plain, tmp_path, settings, place, kind):
     (tmp_path / "keras.json").write_text(json.dumps(settings))
-    *results, error = main_path(tmp_path, environment={"KERAS_HOME": str(tmp_path)}, true=True)
+    *results, error = main_path(tmp_path / place, kind=kind, environment={"KERAS_HOME": str(tmp_path)}, true=True)
     assert tuple(results) == plain
     assert error.count("Warning: charrnn-tf ignores") == 1
 
@@ -124,8 +125,3 @@ def test_keras_has_settings_of_the_user(plain, tmp_path, settings):
 @pytest.mark.parametrize("streams", ["<&- 2>&-", ">&-", "2>/dev/full"])
 def test_streams_that_are_closed_or_full(plain, tmp_path, streams):
     assert main_path(tmp_path, streams=streams)[:2] == plain
-
-
-@pytest.mark.parametrize("name", FILE_SYSTEMS)
-def test_a_file_system_that_lacks_something(plain, tmp_path, name):
-    assert main_path(tmp_path, before=FILE_SYSTEMS[name])[:2] == plain

@@ -442,9 +442,11 @@ def test_many_skipped_steps_in_a_row_end_the_run_with_one_line(tmp_path, monkeyp
     assert read_record(list_checkpoints(tmp_path)[-1])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-@pytest.mark.parametrize(("rate", "clip_norm"), [(100.0, 0.0), (1e6, 0.0), (1e6, 5.0)])
-def test_a_far_too_high_learning_rate_never_makes_weights_that_are_not_finite(tmp_path, optimizer, clip_norm, rate):
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "clip_norm"),
+    [("adam", 100.0, 0.0), ("adam", 1e6, 5.0), ("sgd", 100.0, 0.0), ("sgd", 1e6, 5.0), ("rmsprop", 1e6, 0.0)],
+)
+def test_a_far_too_high_learning_rate_never_makes_weights_that_are_not_finite(tmp_path, optimizer, rate, clip_norm):
     run = trainer(
         tmp_path,
         small(100, learning_rate=rate, warmup_steps=0, optimizer=optimizer, clip_norm=clip_norm, keep=1, save_every=50),
