@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .settings.merge import preset as preset
     from .settings.schema import ModelConfig as ModelConfig
     from .settings.schema import TrainConfig as TrainConfig
+    from .text.catalog import fetch_corpus as fetch_corpus
     from .text.corpus import load_text as load_text
     from .text.vocabulary import Vocabulary as Vocabulary
     from .text.vocabulary import one_hot as one_hot
@@ -38,6 +39,7 @@ _HOME = {
     "CharRNNError": "errors",
     "Vocabulary": "text.vocabulary",
     "load_text": "text.corpus",
+    "fetch_corpus": "text.catalog",
     "one_hot": "text.vocabulary",
     "windows": "text.windows",
     "ModelConfig": "settings.schema",
@@ -49,7 +51,7 @@ _HOME = {
     "latest_checkpoint": "runs.find",
     "Sampler": "inference.sampling",
     "evaluate": "inference.evaluation",
-    "score_lines": "inference.lines",
+    "score_lines": "inference.line_scores",
     "export_saved_model": "formats.savedmodel",
 }
 __all__ = list(_HOME)

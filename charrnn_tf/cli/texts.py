@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import click
 
@@ -49,10 +50,10 @@ def fetch_corpus(name: str, directory: str, url: str | None) -> None:
     Example:
         charrnn-tf train "$(charrnn-tf corpus fetch tinyshakespeare)"
     """
-    from ..text.catalog import fetch
+    from ..text import catalog
 
     with Reading() as progress:
-        path = fetch(name, directory, url=url, progress=lambda done, total: progress(f"Fetching {name}", done, total))
+        path = catalog.fetch_corpus(name, directory, url=url, progress=partial(progress, f"Fetching {name}"))
     click.echo(path)
 
 

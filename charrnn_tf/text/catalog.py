@@ -50,7 +50,7 @@ CORPORA = {
 }
 
 
-def fetch(
+def fetch_corpus(
     name: str,
     directory: str | Path = "data",
     *,

@@ -28,7 +28,7 @@ def test_corpus_fetch_prints_the_path(monkeypatch):
         asked.append((name, directory, url))
         return f"{directory}/{name}.txt"
 
-    monkeypatch.setattr(catalog, "fetch", fetch)
+    monkeypatch.setattr(catalog, "fetch_corpus", fetch)
     assert succeed("corpus", "fetch", "anna") == "data/anna.txt\n"
     assert succeed("corpus", "fetch", "anna", "--directory", "texts", "--url", UNREACHABLE) == "texts/anna.txt\n"
     assert asked == [("anna", "data", None), ("anna", "texts", UNREACHABLE)]

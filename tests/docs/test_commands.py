@@ -110,7 +110,7 @@ def test_a_command_in_a_block_runs(stand_ins, tmp_path, monkeypatch, words):
         pytest.importorskip("torch")
     shutil.copytree(stand_ins, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(catalog, "fetch", lambda name, directory, **how: f"{directory}/{name}.txt")
+    monkeypatch.setattr(catalog, "fetch_corpus", lambda name, directory, **how: f"{directory}/{name}.txt")
     monkeypatch.setattr("charrnn_tf.insight.report.TEMPERATURES", (1.0,))
     for beginning, arguments in SHORTER.items():
         if " ".join(words).startswith(beginning):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from charrnn_tf.cli.main import cli
 from charrnn_tf.errors import TextError
 from charrnn_tf.text import catalog
-from charrnn_tf.text.catalog import CORPORA, Named, fetch
+from charrnn_tf.text.catalog import CORPORA, Named, fetch_corpus
 
 TEXT = bytes(range(256)) * 1000
 
@@ -67,12 +67,12 @@ def server(monkeypatch):
 
 def test_a_text_is_fetched_whole_and_once(server, tmp_path):
     told = []
-    path = fetch("made-up", tmp_path / "new" / "data", progress=lambda *what: told.append(what))
+    path = fetch_corpus("made-up", tmp_path / "new" / "data", progress=lambda *what: told.append(what))
     assert path == tmp_path / "new" / "data" / "made-up.txt"
     assert path.read_bytes() == TEXT
     assert told[-1] == (len(TEXT), len(TEXT))
     assert list(path.parent.iterdir()) == [path]
-    assert fetch("made-up", tmp_path / "new" / "data") == path
+    assert fetch_corpus("made-up", tmp_path / "new" / "data") == path
     assert server.asked == [None]
 
 
@@ -81,32 +81,32 @@ def test_a_text_with_carriage_returns_alone_gets_newlines(server, tmp_path, monk
     text = b"War\r\nand\r\n\r\nPeace"
     sums = (hashlib.sha256(each).hexdigest() for each in (text, server.content))
     monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(server.content), *sums))
-    path = fetch("made-up", tmp_path)
+    path = fetch_corpus("made-up", tmp_path)
     assert path.read_bytes() == text
     assert list(tmp_path.iterdir()) == [path]
-    assert fetch("made-up", tmp_path) == path
+    assert fetch_corpus("made-up", tmp_path) == path
     assert len(server.asked) == 1
     server.content = text + b"....."
     path.unlink()
     monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(server.content), *2 * ["0" * 64]))
     with pytest.raises(TextError, match="the checksum differs"):
-        fetch("made-up", tmp_path)
+        fetch_corpus("made-up", tmp_path)
 
 
 def test_an_interrupted_download_continues(server, tmp_path):
     server.cut = 100_000
     for have in (100_000, 200_000):
         with pytest.raises(TextError, match=rf"{have:,} bytes are kept: run the command again to continue\.$"):
-            fetch("made-up", tmp_path)
+            fetch_corpus("made-up", tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [".made-up.txt.partial"]
-    assert fetch("made-up", tmp_path).read_bytes() == TEXT
+    assert fetch_corpus("made-up", tmp_path).read_bytes() == TEXT
     assert server.asked == [None, "bytes=100000-", "bytes=200000-"]
 
 
 def test_a_server_without_ranges_sends_the_whole_text_again(server, tmp_path):
     (tmp_path / ".made-up.txt.partial").write_bytes(b"something else")
     server.ranges = False
-    assert fetch("made-up", tmp_path).read_bytes() == TEXT
+    assert fetch_corpus("made-up", tmp_path).read_bytes() == TEXT
     assert server.asked == ["bytes=14-"]
 
 
@@ -115,7 +115,7 @@ def test_another_text_never_appears_under_the_name(server, tmp_path, content):
     server.content = content
     received = [0]
     with pytest.raises(TextError, match="has another text than made-up: the checksum differs"):
-        fetch("made-up", tmp_path, progress=lambda done, total: received.append(done))
+        fetch_corpus("made-up", tmp_path, progress=lambda done, total: received.append(done))
     assert list(tmp_path.iterdir()) == []
     assert max(received) <= len(TEXT) + catalog.BLOCK_BYTES  # an endless one is not read on
 
@@ -126,22 +126,22 @@ def test_a_wrong_beginning_is_replaced_by_the_next_download(server, tmp_path):
         partial.write_bytes(wrong)
         if len(wrong) <= len(TEXT):
             with pytest.raises(TextError, match="the checksum differs"):
-                fetch("made-up", tmp_path)
+                fetch_corpus("made-up", tmp_path)
             assert not partial.exists()
-        assert fetch("made-up", tmp_path).read_bytes() == TEXT
+        assert fetch_corpus("made-up", tmp_path).read_bytes() == TEXT
         (tmp_path / "made-up.txt").unlink()
 
 
 def test_a_text_that_ends_too_early_is_an_error(server, tmp_path):
     server.content = TEXT[:1000]
     with pytest.raises(TextError, match=r"ended after 1,000 of 256,000 bytes\. 1,000 bytes are kept"):
-        fetch("made-up", tmp_path)
+        fetch_corpus("made-up", tmp_path)
 
 
 def test_another_file_of_that_name_is_kept(server, tmp_path):
     (tmp_path / "made-up.txt").write_text("mine")
     with pytest.raises(TextError, match="exists and is another text"):
-        fetch("made-up", tmp_path)
+        fetch_corpus("made-up", tmp_path)
     assert (tmp_path / "made-up.txt").read_text() == "mine"
 
 
@@ -149,7 +149,7 @@ def test_another_file_of_that_name_is_kept(server, tmp_path):
 def test_a_servers_refusal_is_a_one_line_error(server, tmp_path, status):
     server.status = status
     with pytest.raises(TextError, match=rf"^can't fetch {server.url}: {status} .*Use `url` for another address\.$"):
-        fetch("made-up", tmp_path)
+        fetch_corpus("made-up", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -165,7 +165,7 @@ def test_a_servers_refusal_is_a_one_line_error(server, tmp_path, status):
 def test_an_address_that_cannot_be_reached_is_a_one_line_error(tmp_path, monkeypatch, url, why):
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(TextError) as caught:
-        fetch("anna", tmp_path, url=url)
+        fetch_corpus("anna", tmp_path, url=url)
     assert why in str(caught.value).lower()
     assert "\n" not in str(caught.value)
 
@@ -175,13 +175,13 @@ def test_a_server_that_stops_answering_is_given_up(server, tmp_path, monkeypatch
     monkeypatch.setattr(catalog, "TIMEOUT", 0.2)
     monkeypatch.setattr(Handler, "do_GET", lambda self: silence.wait(5))
     with pytest.raises(TextError, match=r"timed out\. Is there a network\?$"):
-        fetch("made-up", tmp_path)
+        fetch_corpus("made-up", tmp_path)
     silence.set()
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(TextError, match="there is no corpus 'annie'; known are: anna, tinyshakespeare"):
-        fetch("annie", tmp_path)
+        fetch_corpus("annie", tmp_path)
 
 
 def test_the_command_prints_the_path(server, tmp_path, monkeypatch):
