@@ -77,7 +77,7 @@ def import_(
     \b
     Example:
         charrnn-tf import rnn_20_epoch.net --checkpoint-dir old
-        charrnn-tf import notebook/i3960_l512.ckpt --text anna.txt --checkpoint-dir old
+        charrnn-tf import notebook/i3960_l512.ckpt --text anna.txt --checkpoint-dir old-tf1
     """
     if text and vocabulary_file:
         raise click.UsageError("--text and --vocabulary-file exclude each other; pass only one of them")

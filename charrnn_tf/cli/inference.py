@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @option(
     "Sampling", "--min-p", type=float, default=0.0,
-    help="Draw only from characters with at least this many times the likeliest's probability; 0: no cut.",
+    help="Drop characters whose probability is below this fraction of the likeliest's; 0: no cut.",
 )  # fmt: skip
 @seed_option(None, "Sampling")
 @option("Sampling", "--stop", type=Escaped(), shown="never", help=r"End a text before this string; escapes as in --prime.")

@@ -16,7 +16,7 @@ LOOPBACK = "127.0.0.1"
 
 @click.command(cls=Grouped)
 @checkpoint_options
-@option("Address", "--host", default=LOOPBACK, help="Address to listen on; any but this machine's own needs --api-key-file.")
+@option("Address", "--host", default=LOOPBACK, help="Address to listen on; any but a loopback address needs --api-key-file.")
 @option("Address", "--port", type=WholeNumber(0, 65535), default=8000, help="Port to listen on; 0: a free one.")
 @option("Address", "--api-key-file", type=FilePath(), help="File with the keys that requests must show, one a line.")
 @option("Limits", "--rows", type=WholeNumber(1, 1024), default=32, help="Texts written at once.")

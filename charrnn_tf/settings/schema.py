@@ -159,7 +159,7 @@ class TrainConfig(_Checked):
     )
 
     max_seconds: float | None = setting(
-        None, "Stop after this wall time of the whole command, in seconds.", BUDGET, kind=float,
+        None, "Stop after this wall time of the whole command, summed over resumes, in seconds.", BUDGET, kind=float,
         shown="600 per million characters, 60 to 1,620", above=0,
     )  # fmt: skip
     epochs: int | None = setting(None, "Stop after N passes over the text.", BUDGET, shown="none", least=1)
@@ -187,7 +187,7 @@ class TrainConfig(_Checked):
     )
     averaging: float = setting(
         0.0,
-        "Average the weights over this fraction of the budget, at its end (0: off).",
+        "Average the weights over the last part of the budget; this is its fraction (0: off).",
         OPTIMIZER,
         shown="0.3 for Adam",
         least=0,
