@@ -17,9 +17,10 @@ BEGINNING = """# Commands
 This page lists every command with its options and their defaults, as `--help` shows them. It is generated:
 `python tests/docs/commands.py` writes it again.
 
-`N` stands for a whole number, `FLOAT` for any number, `TEXT` for a string, `PATH` for a file or folder; the argument `TEXT` of a
-command is a file of text. Exit status: 0 done, 1 an error explained in one line, 2 wrong usage, 129, 130 or 143 stopped by a closed
-terminal (SIGHUP), Ctrl-C or SIGTERM. `train` saves before it stops, except at a second Ctrl-C; `serve` exits with 0 after SIGTERM.
+`N` stands for a whole number, `FLOAT` for any number, `TEXT` for a string, `PATH` for a file or folder; the argument `TEXT`
+of a command is a file of text. Exit status: 0 done, 1 an error explained in one line, 2 wrong usage, 129, 130 or 143
+stopped by a closed terminal (SIGHUP), Ctrl-C or SIGTERM. `train` saves before it stops, except at a second Ctrl-C; `serve`
+exits with 0 after SIGTERM.
 
 | command | purpose |
 |---|---|
