@@ -1,4 +1,4 @@
-"""The package's exceptions, and warnings.
+"""The package's exceptions, its warnings, and helpers for messages.
 
 CharRNNError            a mistake that the caller can correct; the command shows its message as one line
 ├── ConfigError         settings that are out of range or contradict each other
@@ -44,7 +44,7 @@ class PeerError(CharRNNError):
 
 
 def concise(function: Function) -> Function:
-    """Shorten the traceback of a CharRNNError to the call: it is the caller's mistake, and its message says which."""
+    """Shorten the traceback of a CharRNNError to the caller's frames: its message names the caller's mistake."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -68,7 +68,7 @@ def describe_character(character: str) -> str:
 
 
 def listed(names: Collection[str], most: int = 3, shown: Callable[[str], str] = repr) -> str:
-    """Names for a message, of a large number only the first: `'a', 'b', 'c' and 19,997 more`."""
+    """Join names for a message, only the first `most` of more: `'a', 'b', 'c' and 19,997 more`."""
     first = ", ".join(map(shown, itertools.islice(names, most)))
     return f"{first} and {len(names) - most:,} more" if len(names) > most else first
 

@@ -34,7 +34,7 @@ def open_file(path: str | Path) -> BinaryIO:
 
 @contextmanager
 def appearing(path: str | Path) -> Iterator[Path]:
-    """Yield a place to write a file, which takes its own name once it is complete; devices and pipes are written directly.
+    """Yield a temporary path, which is renamed to `path` after the block; for a device or pipe, yield `path` itself.
 
     Raises ConfigError if it can't be written.
     """
@@ -56,7 +56,7 @@ def appearing(path: str | Path) -> Iterator[Path]:
 
 
 def write_file(path: str | Path, content: bytes) -> None:
-    """Write a file as `appearing` does."""
+    """Write a file, complete or not at all. Raises ConfigError if it can't be written."""
     with appearing(path) as place, open(place, "wb", opener=without_waiting) as file:
         file.write(content)
 
@@ -97,7 +97,7 @@ def literal_prefix(prefix: str | Path) -> Iterator[str]:
 
 
 def tensorflow_reads(path: str | Path) -> bool:
-    """Whether TensorFlow finds a path that exists: it must be UTF-8, and as a glob pattern match itself."""
+    """Whether TensorFlow can open an existing path: it must be UTF-8, and match itself as a glob pattern."""
     signs = "[" if os.name == "nt" else "[\\"
     return not any(character in signs or "\ud800" <= character <= "\udfff" for character in str(path))
 

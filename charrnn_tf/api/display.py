@@ -81,7 +81,7 @@ class TrainDisplay:
         self._epoch, self._done = step / self._trainer.steps_per_epoch, self._eta.fraction_done
 
     def activity(self, doing: str) -> None:
-        """Show what goes on in the live display."""
+        """Append the current activity to the line of the live display."""
         self._line = f"{self._line}  {doing}"
 
     def _render(self) -> Group:

@@ -18,7 +18,7 @@ class Eta:
         self._ends: float | None = None  # by `time.monotonic`
 
     def call(self, chars_per_second: float) -> bool:
-        """After a compiled call: whether this is the first with a believable estimate of the end."""
+        """Record a compiled call; True for the first one with a reliable estimate of the end."""
         self._calls += 1
         if self._calls >= CALLS_TO_BELIEVE:
             self._ends = time.monotonic() + self.expected_seconds(chars_per_second) - self._trainer.seconds

@@ -227,7 +227,7 @@ def _start_tensorflow(
 ) -> tuple[Replicas, float]:
     """Start TensorFlow with threads for the shards of a batch -> the replicas, and seconds of waiting for other workers.
 
-    checkpoint: that the weights are read from.
+    checkpoint: source of the weights.
     """
     shards = (resolved.train.shards or 1) // _workers(cluster)
     if not cluster:

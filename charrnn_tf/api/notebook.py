@@ -43,7 +43,7 @@ class NotebookDisplay:
         self._update(now=True)
 
     def introduce(self, resolved: Resolved) -> None:
-        """Keep the lines about the run, to be unfolded."""
+        """Store the introduction, which the output shows folded."""
         self._before = list(introduction(self._trainer, resolved))
         self._update(now=True)
         if self._trainer.nothing_to_do:
@@ -58,7 +58,7 @@ class NotebookDisplay:
         self._update()
 
     def activity(self, doing: str) -> None:
-        """Show what goes on in the status line."""
+        """Append the current activity to the status line."""
         self._status += f", {doing}"
         self._update(now=True)
 
@@ -73,7 +73,7 @@ class NotebookDisplay:
         self._update()
 
     def conclude(self) -> None:
-        """Say why the run ended, and how well it validated."""
+        """Show why the run ended, and its last and best validation losses."""
         self._status = f"step {self._trainer.step:,}, {duration(self._trainer.seconds)}"
         for line in conclusion(self._trainer):
             self.say(line)

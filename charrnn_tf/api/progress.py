@@ -14,9 +14,9 @@ PATIENT_SECONDS = 1.0  # before a bar is shown
 
 
 def is_live(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal that moves its cursor, so that lines can be drawn over.
+    """Whether a stream is a terminal that can redraw lines.
 
-    The stream decides, not FORCE_COLOR. A notebook's shell escape (JPY_PARENT_PID), CI and TERM=dumb show every line.
+    FORCE_COLOR has no effect. False in a notebook's shell escape (JPY_PARENT_PID), in CI and with TERM=dumb.
     """
     plain = os.environ.get("JPY_PARENT_PID") or os.environ.get("CI", "false").lower() not in ("", "0", "false")
     dumb = os.environ.get("TERM", "ansi" if os.name == "nt" else "dumb").lower() in ("", "dumb", "unknown")
@@ -71,7 +71,7 @@ class Reading:
             click.echo(text, err=True)
 
     def conclude(self, corpus: Corpus) -> None:
-        """Say what was added to the vocabulary, what was left out, unless a warning has, and where the ids are cached."""
+        """Print the characters added, those left out (unless a warning named them), and the cache entry of the ids."""
         if corpus.added:
             self.say(f"{corpus.added}.")
         if corpus.left_out and corpus.left_out.share < MUCH:

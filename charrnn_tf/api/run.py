@@ -108,8 +108,8 @@ class Run:
     ) -> Sample:
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
 
-        cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, as in `Sampler.chunks`. seed: None draws a
-        new one.
+        cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, `errors`, `chunk`, as in `Sampler.chunks`.
+        seed: None draws a new one. Raises ConfigError for other arguments.
         """
         for name in cuts:
             if name not in CUTS:

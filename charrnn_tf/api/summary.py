@@ -73,7 +73,7 @@ def conclusion(trainer: Trainer) -> Iterator[str]:
 
 
 def _device(trainer: Trainer) -> str:
-    """What a run computes on, and with what."""
+    """The device of a run, and whether it uses cuDNN."""
     names, here = gpu_names(), trainer.replicas.here
     if not names:
         unused = " (TensorFlow can't use the NVIDIA GPU)" if unused_gpu() else ""

@@ -138,7 +138,7 @@ def sample(
 
 
 def _answer(sampler: Sampler, write: Callable[[str], object], encoding: str, form: str, seed: int, **draw: Any) -> None:
-    """Ask for primes, one per line, and write texts after each, until the input ends. form: their canonical form."""
+    """Ask for primes, one per line, and write texts after each, until the input ends. form: normalization form."""
     vocabulary = sampler.vocabulary
     while True:
         click.echo("Prime (end with Ctrl-D): ", nl=False, err=True)
@@ -173,7 +173,7 @@ def _read_primes(record: Record, primes: str, unknown: str, how: dict[str, Any])
 def _read_prime(record: Record, prime: str, prime_file: str | None, unknown: str, how: dict[str, Any]) -> str:
     """A prime as the model reads it; an unknown character is an error that names where the prime comes from.
 
-    how: encoding and canonical form.
+    how: encoding and normalization form.
     """
     encode, characters = record.vocabulary.encode, normalized(prime, how["normalize"])
     if prime_file is not None:

@@ -67,7 +67,7 @@ def _warn_in_options(record: logging.LogRecord) -> bool:
 
 
 class Grouped(click.Command):
-    """A command with its own settings of Keras, whose help lists its options under headings."""
+    """A command that uses Keras's default settings, with options grouped under headings in its help."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -101,7 +101,7 @@ class _GroupedOption(click.Option):
 def option(group: str, *names: str, help: str, shown: Any = None, **attributes: Any) -> Callable[[Command], Command]:
     """`click.option`, listed in the help under the heading `group`, with its default.
 
-    shown: the default as the help shows it, where the value alone would not tell.
+    shown: the default as the help shows it, if not the value itself.
     """
     if shown is None:
         default = attributes.get("default")
@@ -209,7 +209,7 @@ def unknown_option(group: str) -> Callable[[Command], Command]:
 
 
 def reading_options(group: str, of_run: bool = True) -> Callable[[Command], Command]:
-    """How files are read: their encoding, and the canonical form of Unicode. of_run: by default as the run's own text."""
+    """The options for reading files: encoding and normalization form. of_run: by default as the run's own text."""
 
     def add(command: Command) -> Command:
         for name, kind in ("normalize", click.Choice(NORMAL_FORMS)), ("encoding", str):

@@ -7,7 +7,7 @@ import click
 
 
 def prepare() -> None:
-    """Read and write UTF-8, bytes that are not UTF-8 unchanged, and keep the numbers of closed streams from other files.
+    """Set the streams to UTF-8 with other bytes unchanged, and open closed descriptors 0 to 2 on the null device.
 
     TensorFlow writes messages to descriptor 2, whatever file has it. A closed standard error drops messages; closed standard
     input and output stay None, as Python has them.
@@ -25,13 +25,13 @@ def prepare() -> None:
 
 
 def check_input() -> None:
-    """Refuse a closed standard input."""
+    """Raise ClickException if standard input is closed."""
     if sys.stdin is None:
         raise click.ClickException("standard input is closed")
 
 
 def check_output() -> None:
-    """Refuse a closed standard output, for commands whose result goes there."""
+    """Raise ClickException if standard output is closed, for commands whose result goes there."""
     if sys.stdout is None:
         raise click.ClickException("standard output is closed")
 

@@ -59,7 +59,7 @@ def train(
         charrnn-tf train --resume --epochs 10
     """
     if resume and overwrite:
-        raise click.UsageError("--resume continues a run and --overwrite removes it; pass only one of them")
+        raise click.UsageError("--resume continues a run and --overwrite replaces it; pass only one of them")
     if tensorboard:
         from ..insight.tensorboard import EventFile, check
 

@@ -55,7 +55,7 @@ class Cluster:
             for address in cluster.addresses:
                 host_and_port(address)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"TF_CONFIG does not list the workers and this one's place among them: {error}") from error
+            raise ConfigError(f"TF_CONFIG must list the workers and this process's task among them: {error}") from error
         if ("chief", 1) in workers:
             raise ConfigError("TF_CONFIG lists more than one chief")
         if strangers := sorted(set(jobs) - set(JOBS)):

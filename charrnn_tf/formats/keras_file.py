@@ -66,7 +66,7 @@ def read(path: str | Path) -> PlainModel:
 
 
 def _check(settings: Any) -> None:
-    """Raise ConfigError for layers or layer settings whose computation the weights alone would not give."""
+    """Raise ConfigError for layers or layer settings that this package does not implement."""
     stack = []
     config = settings.get("config", {})
     for layer in config if isinstance(config, list) else config.get("layers", []):  # a list before Keras 2.2.3
@@ -124,7 +124,7 @@ def _layers(items: dict[str, Any], root: str) -> Iterator[tuple[bool, list[Array
 
 
 def _objects(items: dict[str, Any]) -> Iterator[tuple[bool, list[Array]]]:
-    """The same of a `.weights.h5` file, where `layers/NAME/vars/0`, `1`, ... are the arrays of an object."""
+    """Layers of a `.weights.h5` file, as in `_layers`; `layers/NAME/vars/0`, `1`, ... are the arrays of a layer."""
     groups: dict[str, list[Array]] = {}
     for name, item in items.items():
         place = name.replace("_layer_checkpoint_dependencies/", "layers/")  # as written by Keras 2.12 and 2.13

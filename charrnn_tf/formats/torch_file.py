@@ -40,7 +40,7 @@ def _torch() -> Any:
 
 
 def _safe() -> list[Any]:
-    """What NumPy's arrays and scalars of characters and numbers are made of, which `weights_only` does not know."""
+    """Classes and functions in pickled NumPy arrays and scalars, which `weights_only` refuses by default."""
     made = ("_reconstruct", "scalar")
     named = [(getattr(multiarray, name), f"numpy.{core}.multiarray.{name}") for core in ("core", "_core") for name in made]
     dtypes = np.dtypes.StrDType, np.dtypes.ObjectDType, np.dtypes.Int64DType, np.dtypes.Int32DType
@@ -76,7 +76,7 @@ CHARACTERS = ("tokens", "chars", "characters", "int2char", "itos", "char2int", "
 
 
 def _state_dict(saved: Any) -> Mapping[str, Any]:
-    """The weights in what `torch.save` stored: under a key, or the whole. Raises ConfigError if there are none."""
+    """The state_dict in a file of `torch.save`: under a key, or the whole. Raises ConfigError if it has none."""
     if isinstance(saved, Mapping):
         found = next((saved[name] for name in STATE_DICTS if name in saved), saved)
         if isinstance(found, Mapping) and found and all(hasattr(tensor, "detach") for tensor in found.values()):

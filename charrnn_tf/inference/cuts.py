@@ -1,4 +1,4 @@
-"""Cuts of the next character's distribution, and the draw from what they leave."""
+"""Applies temperature, min-p, top-n and top-p to the next character's distribution, and draws from it."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Self
@@ -43,7 +43,7 @@ def choose(logits: Tensor, uniform: Tensor, cuts: Cuts) -> Tensor:
 
 
 def chooser(cuts: Cuts, vocab_size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Prepare draws with the same cuts, such as those of a loop: a function as `choose`, without its last argument.
+    """Prepare `choose` for many draws with the same cuts: a function of logits and uniform numbers.
 
     A uniform number is a place in the distribution, which has the likeliest character first.
     """
@@ -85,9 +85,9 @@ def _limits(cuts: Cuts, vocab_size: int) -> _Limits:
 
 
 def _draw_from_head(logits: Tensor, place: Tensor, limits: _Limits, otherwise: Callable[[], Tensor]) -> Tensor:
-    """Draw from the HEAD likeliest characters if every row's place is surely among them; ids [B].
+    """Draw ids [B] from the HEAD likeliest characters if every row's place is surely among them, else by `otherwise`.
 
-    It nearly always is, and sorting all of a large vocabulary takes longer than adding up its probabilities.
+    It nearly always is, and sorting a large vocabulary takes longer than summing its probabilities.
     """
     values, ids = tf.math.top_k(logits, HEAD)
     in_head, in_all = (

@@ -43,7 +43,7 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """exp(nats): the number of equally likely characters with the same mean."""
+        """exp(nats), at most exp(700): the number of equally likely characters with the same mean."""
         return math.exp(min(self.nats_per_character, 700.0))
 
     def as_dict(self) -> dict[str, float]:
@@ -56,9 +56,9 @@ class Evaluation:
 def evaluate(checkpoint: str | Path, text: str, *, unknown: str = "error", window: int = 0) -> Evaluation:
     """Score a text with a saved model, from a zero state, every character but the first.
 
-    The text is brought into the canonical form that the run's text was brought into.
+    The text is normalized as the run's text was.
 
-    unknown: "error" raises TextError for characters the model never saw, "skip" drops them.
+    unknown: "error" raises TextError for characters outside the vocabulary, "skip" drops them.
     window: 0 for one pass over the text; N for windows of N characters, each from a zero state.
     Raises TextError where fewer than two known characters are left, and ConfigError for the name of a file.
     """

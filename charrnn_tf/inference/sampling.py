@@ -123,7 +123,7 @@ class Sampler:
     >>> sampler.sample("The ", length=200, top_n=5, seed=1)  # doctest: +SKIP
     """
 
-    normalize = "none"  # canonical form that primes are brought into, "nfc", "nfd" or "none": that of the text learned
+    normalize = "none"  # Unicode normalization form for primes: that of the training text
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, batch_size: int = 1) -> None:
         self.config = config
@@ -172,7 +172,7 @@ class Sampler:
         """Draw the next character, as `predict` in the notebooks; returns it and the state after.
 
         state: the one before `character`; None is the zero state. generator: source of the random number; None is a fresh
-        one. `probabilities` returns the distribution itself. Needs a sampler with batch 1.
+        one. `probabilities` returns the distribution itself. Raises ConfigError unless batch_size is 1.
         """
         probabilities, after = self.probabilities(character, state)
         uniform = (generator or np.random.default_rng()).random(1, dtype=np.float32)
@@ -209,8 +209,8 @@ class Sampler:
         """Generate `length` characters after the prime, `chunk` at a time: each item is the next piece of every text.
 
         Without a prime, or with only unknown characters in it, the text starts from a newline, or from the vocabulary's
-        first character where there is none. Raises TextError for characters of the prime that the model never saw, unless
-        unknown is "skip". normalize: canonical form that the prime is brought into; None is that of the run's text. A byte
+        first character where there is none. Raises TextError for characters of the prime outside the vocabulary, unless
+        unknown is "skip". normalize: form of the prime; None is that of the run's text. A byte
         model generates `length` bytes; errors: how to decode invalid UTF-8, as in `bytes.decode`.
         """
         cuts = Cuts.of(top_n, top_p, temperature, min_p)
@@ -271,7 +271,7 @@ class Sampler:
         return Writer(self.model, self.config)
 
     def surprise(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """The known characters of a text, and the surprise of each in bits, read from a zero state.
+        """The N known characters of a text, and the surprise of each in bits, [N], read from a zero state.
 
         0 for the first, unless the model reads a newline before it (`begun`).
         """

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 
 class Stopping:
-    """A text that arrives in pieces and ends before the first stop text; holds back an end that one may begin with.
+    """Ends a text that arrives in pieces before its first stop text; withholds an end that may begin one.
 
-    The first is the one that is complete first, so that the result does not depend on the pieces.
+    The first stop text is the one completed first, so the result does not depend on how the text is split.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:

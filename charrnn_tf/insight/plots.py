@@ -117,11 +117,11 @@ def draw(runs: Sequence[Run], *, against: str = "steps", smoothing: float = SMOO
 
 
 def draw_distances(lengths: npt.NDArray[np.float32], look: str = "light") -> Figure:
-    """Plot the mean length of a prediction's gradient against the distance of the input, nearest first."""
+    """Plot the mean norm of a prediction's gradient against the distance of the input, nearest first."""
     figure, axes = _empty_figure(look)
     axes.semilogy(np.arange(len(lengths)) + 1, np.maximum(lengths, np.finfo(np.float32).tiny), color=COLOURS[0], marker=".")
     axes.set_xlabel("characters back")
-    axes.set_ylabel("mean length of the gradient")
+    axes.set_ylabel("mean norm of the gradient")
     return figure
 
 
@@ -136,7 +136,7 @@ def as_svg(figure: Figure) -> str:
 def smoothed(values: Values, amount: float, spans: Sequence[float] | None = None) -> Values:
     """Running mean in which each value weighs `amount` times as much as the next; gaps (nan) are ignored.
 
-    spans: how many typical values each value stands for; a shorter one weighs less and decays earlier ones less.
+    spans: length of each value's interval relative to the typical one; it scales the value's weight and the decay.
     """
     out, total, weight = np.empty_like(values), 0.0, 0.0
     for n, (value, span) in enumerate(zip(values, spans or [1.0] * len(values), strict=True)):

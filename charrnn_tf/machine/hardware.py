@@ -38,8 +38,8 @@ def settings_for(
 ) -> dict[str, Any]:
     """The settings, by name, that the default preset chooses for a training text of this length and a budget.
 
-    cores, bfloat16: of another machine than this one. speed: measured, as config.json has it under "in_force", or
-    that of the machines of the rule, 1. gpus: those to train on. hidden_size: a given width. See `settings.recipe`.
+    cores, bfloat16: of another machine. speed: relative speed, as "in_force" in config.json has it; 1: the reference
+    machine of the rule. gpus: number to train on. hidden_size: a fixed width. See `settings.recipe`.
     """
     here = this_machine(gpus)
     fast = here.bfloat16 if bfloat16 is None else bfloat16
@@ -49,7 +49,7 @@ def settings_for(
 
 
 def available_cores() -> int:
-    """Cores this process may use: those it is bound to, or as many as its control groups' quotas of CPU time make up."""
+    """Number of cores that this process may use, by CPU affinity and control groups' CPU quotas, rounded up."""
     return max(1, math.ceil(_cores_of_time()))
 
 
@@ -69,7 +69,7 @@ def _cores_of_time() -> float:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory of the computer, or of the tightest control group that limits this process; None if unknown."""
+    """Total memory in bytes, or the lowest limit of this process's control groups if lower; None if unknown."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
@@ -80,9 +80,9 @@ def available_memory() -> int | None:
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
-    """This process's control group and those around it; of a controller of version 1, or "" for version 2.
+    """Yield the folders of this process's control group and its parents. controller: of version 1; "": version 2.
 
-    A container may see only the outermost folder, which then is its own group.
+    In a container, only the outermost folder may be visible; it is then the container's own group.
     """
     for line in _text(GROUPS_OF_PROCESS).splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,6 +1,6 @@
 """Starts TensorFlow quietly, with the switches and threads that make it fast on a CPU, and Keras with TensorFlow.
 
-What needs TensorFlow calls it: importing the package must not change its host's environment.
+Code that needs TensorFlow calls `load` or `start`; importing the package leaves the environment unchanged.
 """
 
 import faulthandler
@@ -29,8 +29,8 @@ from .hardware import (
 )
 
 LOG_LEVEL, GROWTH = "TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH"
-_started: list[bool] = []  # whether this process has started it
-_used_by: list[int] = []  # id of the process that computes with it
+_started: list[bool] = []  # whether this process has started TensorFlow
+_used_by: list[int] = []  # id of the process that computes with TensorFlow
 INTRA, INTER = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"
 BACKEND, KERAS_HOME = "KERAS_BACKEND", "KERAS_HOME"
 FLOATS = ("float16", "float32", "float64")
@@ -60,8 +60,8 @@ def load() -> Any:
 def start(shards: int | None = None, workers: bool = False) -> None:
     """Import TensorFlow, divide the cores among the shards of a batch, and start its devices.
 
-    Only the first call in a process counts: TensorFlow takes its threads once. Threads that the user has set stay. Where the
-    host has started TensorFlow in a slower way, one warning says so.
+    Only the first call in a process has an effect. Thread counts that the user has set are kept. A warning is logged if the
+    host program has started TensorFlow with slower settings.
     shards: parts of the work computed in parallel, each on an equal number of threads; None: one per core.
     workers: several processes train together; their cluster must be configured before TensorFlow starts its devices.
     """
@@ -109,7 +109,7 @@ def _let_gpu_memory_grow(tf: Any) -> None:
 
 
 def check_backend() -> None:
-    """Raise ConfigError where Keras has another backend than TensorFlow, or will have once it is imported, or can't be."""
+    """Raise ConfigError if Keras uses, or would use, a backend other than TensorFlow, or if keras.json is invalid."""
     keras, settings = sys.modules.get("keras"), _keras_settings()
     if not keras and not (settings["floatx"] in FLOATS and isinstance(settings["epsilon"], float)):
         raise ConfigError(
@@ -144,7 +144,7 @@ def _keras_json() -> str:
 
 
 def _keras_settings() -> dict[str, Any]:
-    """What keras.json says of KERAS_DEFAULTS; Keras ignores a file that is not JSON."""
+    """The settings of KERAS_DEFAULTS as keras.json has them; a file that is not JSON is ignored, as in Keras."""
     try:
         found = json.loads(Path(_keras_json()).read_text(encoding="utf-8"))
         return {name: found.get(name, default) for name, default in KERAS_DEFAULTS.items()}
@@ -159,12 +159,12 @@ def _imported_before() -> bool:
 
 
 def forked() -> bool:
-    """Whether this process was forked from one that computes with TensorFlow: here it would wait forever."""
+    """Whether this process was forked from one that computes with TensorFlow; computing would hang here."""
     return bool(_used_by) and _used_by[0] != os.getpid()
 
 
 def check_process() -> None:
-    """Raise ConfigError in a forked process; the first call tells which process computes."""
+    """Raise ConfigError in a forked process; the first call records the process that computes."""
     if forked():
         raise ConfigError(
             f"TensorFlow was started in process {_used_by[0]} and can't compute in {os.getpid()}, which was forked from it. "
@@ -199,7 +199,7 @@ def _silence() -> Iterator[None]:
     """Keep TensorFlow's start-up messages off the terminal, unless TF_CPP_MIN_LOG_LEVEL asks for them.
 
     Some go to file descriptor 2 before any log level applies, so the descriptor is redirected meanwhile. If the start fails,
-    the messages are shown; if TensorFlow aborts the process, Python's account of it is.
+    the messages are shown; if TensorFlow aborts the process, faulthandler prints a traceback.
     """
     if os.environ.get(LOG_LEVEL, "3") != "3":
         yield

@@ -26,7 +26,7 @@ from ..machine import startup
 from .loops import gru_gates, gru_scan, lstm_gates, lstm_scan
 from .products import Precision, Tensor, linear
 
-startup.check_backend()  # for who imports this room and not the public names
+startup.check_backend()  # for code that imports this module without the public names
 
 State = tuple[Tensor, ...]  # of one layer: (hidden, cell) for LSTM, (hidden,) for GRU; each [B, H]
 

@@ -21,13 +21,14 @@ def initialize(model: keras.Model, config: ModelConfig, seed: int) -> None:
     pytorch: PyTorch's defaults: recurrent layers and dense U(-1/sqrt(H), 1/sqrt(H)), embedding N(0, 1). PyTorch has two
         biases per layer: the one bias of an LSTM here is the sum of two draws, a GRU has both.
     wide: pytorch, but dense weights U(-1, 1) and dense bias 0, as in the PyTorch "Anna Karenina" notebooks.
+    default: wide, and the forget bias of an LSTM is 1 (Jozefowicz, Zaremba and Sutskever 2015).
     tf1: TensorFlow 1's: input and recurrent kernel as one Glorot-uniform matrix, bias 0 plus 1 for the forget gate (for a
         GRU's two gates), dense weights from a normal of 0.1 truncated at two deviations, embedding U(-0.05, 0.05).
     """
     draw = np.random.default_rng(seed)
     if config.embedding_size:
         shape = (config.vocab_size, config.embedding_size)
-        normal = config.init in ("pytorch", "wide")
+        normal = config.init in ("pytorch", "wide", "default")
         embedding = draw.normal(size=shape) if normal else draw.uniform(-0.05, 0.05, shape)
         model.get_layer("embedding").set_weights([embedding])
     for n in range(config.num_layers):
@@ -41,11 +42,14 @@ def _recurrent_weights(draw: np.random.Generator, config: ModelConfig, shapes: S
     """Kernel, recurrent kernel and bias of a recurrent layer."""
     kernel, recurrent, bias = shapes
     H = config.hidden_size
-    if config.init in ("pytorch", "wide"):
+    if config.init in ("pytorch", "wide", "default"):
         limit = 1 / math.sqrt(H)
         second = draw.uniform(-limit, limit, bias) if config.cell == "lstm" else 0
         *kernels, first = (draw.uniform(-limit, limit, shape) for shape in shapes)
-        return [*kernels, first + second]
+        biases = first + second
+        if config.init == "default" and config.cell == "lstm":
+            biases[H : 2 * H] = 1
+        return [*kernels, biases]
     ones = np.zeros(bias)
     if config.cell == "lstm":
         ones[H : 2 * H] = 1
@@ -64,7 +68,7 @@ def _dense_weights(draw: np.random.Generator, config: ModelConfig, shapes: Seque
     if config.init == "pytorch":
         limit = 1 / math.sqrt(config.hidden_size)
         return [draw.uniform(-limit, limit, shape) for shape in shapes]
-    if config.init == "wide":
+    if config.init in ("wide", "default"):
         return [draw.uniform(-1, 1, kernel), np.zeros(bias)]
     if config.init == "keras":
         return [keras.initializers.GlorotUniform(_seed(draw))(kernel, DTYPE), np.zeros(bias)]

@@ -36,7 +36,7 @@ def gru_gates(inputs: Tensor, recurrent: Tensor, bias: Tensor, hidden: Tensor) -
 def lstm_scan(
     projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor, precision: Precision = None, kept: Tensor = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run an LSTM over a window: projected [T, B, 4H], recurrent kernel [H, 4H] -> outputs [T, B, H], hidden, cell."""
+    """Run an LSTM over a window: projected [T, B, 4H], kernel [H, 4H], states [B, H] -> outputs [T, B, H], hidden, cell."""
 
     @custom_gradient
     def scan(projected: Tensor, kernel: Tensor, hidden: Tensor, cell: Tensor) -> Any:
@@ -49,7 +49,7 @@ def lstm_scan(
 def gru_scan(
     projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor, precision: Precision = None, kept: Tensor = None
 ) -> tuple[Tensor, Tensor]:
-    """Run a GRU over a window: projected [T, B, 3H], recurrent kernel [H, 3H], bias of g -> outputs [T, B, H], hidden."""
+    """Run a GRU over a window: projected [T, B, 3H], kernel [H, 3H], bias [H], state [B, H] -> outputs [T, B, H], hidden."""
 
     @custom_gradient
     def scan(projected: Tensor, kernel: Tensor, bias: Tensor, hidden: Tensor) -> Any:

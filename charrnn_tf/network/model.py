@@ -23,8 +23,8 @@ from .products import Precision, Tensor, dense_losses, linear, summed_product
 LARGE_VOCABULARY = 1024  # from this size on, a table of all characters or one-hot rows of a window would be too large
 Dropout = Callable[[int, Tensor], Tensor]  # layer number and its outputs [T, B, H] -> input of the next layer
 
-MODELS, PARAMETERS = 16, 8_000_000  # built since earlier models were collected; with more, they are collected again
-_built: list[int] = []  # parameters of the models since they were collected
+MODELS, PARAMETERS = 16, 8_000_000  # built since the last garbage collection; reaching either starts another
+_built: list[int] = []  # parameters of each model built since then
 
 
 def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras.Model:
@@ -37,7 +37,7 @@ def build_model(config: ModelConfig, batch_size: int, *, seed: int = 0) -> keras
     startup.start()
     if (
         len(_built) >= MODELS or sum(_built) > PARAMETERS
-    ):  # models are cycles, and Python counts their few objects, not the bytes of their weights
+    ):  # models are reference cycles, and Python's collector counts objects, not bytes
         gc.collect()
         _built.clear()
     with tf.variable_creator_scope(_without_number):
@@ -169,7 +169,7 @@ def line_start(model: keras.Model) -> int | None:
 
 
 def begun(model: keras.Model, ids: Ids) -> Ids:
-    """A text's ids [characters] as the model reads them from a zero state: after a newline, in a run with `lines`."""
+    """Prepend the newline of a run with `lines` to a text's ids [characters], unless they begin with it."""
     newline = line_start(model)
     return ids if newline is None or list(ids[:1]) == [newline] else np.concatenate([[newline], ids]).astype(ids.dtype)
 

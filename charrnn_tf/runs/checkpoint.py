@@ -75,7 +75,7 @@ def write(
 def prove(directory: Path, record: Record, variables: Mapping[str, Any]) -> None:
     """Write a whole checkpoint into a folder, read it back, compare, and remove it.
 
-    What a save can fail of comes up before the first step rather than after a minute of training. Raises CheckpointError.
+    A save that can't succeed then fails before the first step, not after a minute of training. Raises CheckpointError.
     """
     trial = directory / TRIAL
     try:

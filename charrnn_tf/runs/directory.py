@@ -180,7 +180,7 @@ class RunDirectory:
             self._metrics.to_disk()
 
     def _prune(self) -> None:
-        """Keep the newest `keep`, the best and the latest; those saved only as the best do not count towards `keep`."""
+        """Remove all but the newest `keep`, the best and the latest; those saved only as best do not count in `keep`."""
         paths = sorted(self.records, key=iteration)
         regular = [path for path in paths if not self.records[path].only_while_best]
         kept = {*regular[-self._keep :], paths[-1], find.best(self.records)}
@@ -208,7 +208,7 @@ class ReadOnlyDirectory(RunDirectory):
 
     @property
     def last_saved(self) -> str:
-        """Nothing: the chief tells."""
+        """Empty: only the chief reports it."""
         return ""
 
     def prove(self, saved: Record, variables: dict[str, Any]) -> None:

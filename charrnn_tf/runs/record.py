@@ -63,7 +63,7 @@ class Record:
         return dataclasses.replace(self.train, shards=None, xla=None) if moved else self.train
 
     def reading(self, encoding: str | None = None, normalize: str | None = None) -> dict[str, Any]:
-        """Encoding and canonical form of a text for this model: those given, or else those of the run's own text."""
+        """Encoding and normalization form of a text for this model: those given, or else those of the run's own text."""
         encoding = text_encoding("encoding", encoding) if encoding else self.train.encoding
         return {"encoding": encoding, "normalize": normalize or self.train.normalize}
 

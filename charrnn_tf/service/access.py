@@ -1,4 +1,4 @@
-"""Around the routes: who may come in, and for each request a line in the log and a count in the metrics."""
+"""ASGI middleware: checks API keys, logs each request and counts it in the metrics."""
 
 import hmac
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def check_key(keys: Sequence[bytes], headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raise RequestError without one of the keys. Takes the same time for any wrong key of a length."""
+    """Raise RequestError if there are keys and the headers show none of them; constant time for equal lengths."""
     shown = next((value for name, value in headers if name == b"authorization"), b"")
     scheme, _, key = shown.partition(b" ")
     matches = [hmac.compare_digest(key.strip(), known) for known in keys]

@@ -28,7 +28,7 @@ BODY_SECONDS = 15.0  # until a request's body must have arrived
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may take; more is refused."""
+    """Upper bounds for requests; a request beyond them is refused."""
 
     max_length: int = 4096  # characters of a text
     queue: int = 256  # texts that wait
@@ -103,7 +103,7 @@ class Service:
         return JSONResponse(self._about())
 
     async def health(self, request: Request) -> Response:
-        """GET /healthz: 200 while texts are written, else 503."""
+        """GET /healthz: 200 while the engine runs and takes requests, else 503."""
         well = self.engine.alive and not self.draining
         return JSONResponse({"status": "ok" if well else "down", "model": self.name}, 200 if well else 503)
 

@@ -19,7 +19,7 @@ Words = tuple[Any, ...]  # arrays of 32-bit words, as uint64
 
 
 def uniforms(seeds: npt.ArrayLike, positions: npt.ArrayLike, numbers: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """The random number in [0, 1) of sample `numbers` (from 0) at `positions` of a text with `seeds`; arrays that broadcast.
+    """The uniform number in [0, 1) of each seed, position and sample number (from 0); the arrays are broadcast.
 
     Equals element `number` of `tf.random.stateless_uniform([...], [seed, position], alg="philox")`.
     """

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class FullError(Exception):
-    """All rows are taken, and as many texts wait as may wait."""
+    """All rows are taken, and the queue is full."""
 
 
 class ClosingError(Exception):
@@ -64,7 +64,7 @@ class Engine:
             thread.start()
 
     def read(self, prime: str, unknown: str = "error") -> tuple[str, Ids]:
-        """A prime as the model reads it, and its ids. Raises TextError for characters that the model never saw."""
+        """A prime as the model reads it, and its ids. Raises TextError for characters outside the vocabulary."""
         prime = self.sampler.as_read(prime, unknown)
         return prime, self.sampler.first_ids(prime, unknown)
 
@@ -96,7 +96,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether texts are written."""
+        """Whether all loops are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     @property
@@ -135,7 +135,7 @@ class Engine:
     def _hand_out(self, n: int) -> None:
         """Deliver the pieces of a loop's last chunk.
 
-        That is done just before the next chunk is computed: readers need Python's lock, and would keep it from starting.
+        Called just before the next compiled call, so that readers get Python's lock while that call runs without it.
         """
         pieces, self._pieces[n] = [piece for piece in self._pieces[n] if not piece.text.cancelled], []
         if pieces:

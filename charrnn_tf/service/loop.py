@@ -46,7 +46,7 @@ class Loop:
         self.clear()
 
     def clear(self) -> None:
-        """Begin with zero states."""
+        """Reset all rows to zero states."""
         rows = len(self.texts)
         self._last = np.zeros(rows, np.int32)
         self._fresh = np.ones(rows, bool)

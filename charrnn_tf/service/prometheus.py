@@ -22,7 +22,7 @@ class Histogram:
             self._buckets[n] += seconds <= most
 
     def lines(self, name: str) -> list[str]:
-        """Its samples."""
+        """Lines of the histogram in Prometheus's text format."""
         buckets = [f'{name}_bucket{{le="{most}"}} {count}' for most, count in zip(SECONDS, self._buckets, strict=True)]
         return [
             *buckets,

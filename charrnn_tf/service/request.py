@@ -20,7 +20,7 @@ LEFT = 499  # status in log and metrics where the client left first, as nginx ha
 
 @dataclass
 class Record:
-    """What the log and the metrics tell of a request."""
+    """Facts about a request, for the log and the metrics."""
 
     begin: float  # seconds of `time.monotonic`
     status: int = 0
@@ -85,7 +85,7 @@ class Work:
 
     @property
     def written(self) -> int:
-        """Characters."""
+        """Number of characters written."""
         return sum(text.characters for text in self.texts)
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:

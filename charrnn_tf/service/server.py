@@ -17,8 +17,8 @@ from .app import BODY_SECONDS, Service
 from .protocol import RequestError
 
 IDLE_SECONDS = 15.0  # until the head of a connection's next request must have arrived
-STALLED_SECONDS = 30.0  # until a client must have read what fills the buffers
-MORE_CONNECTIONS = 128  # than texts: for requests without one, and refused ones
+STALLED_SECONDS = 30.0  # that a client may leave full buffers unread
+MORE_CONNECTIONS = 128  # beyond the number of texts, for refused requests and those without texts
 
 
 def log_to_stderr() -> None:
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
         )  # fmt: skip
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; SIGTERM ends it as if by itself, SIGINT with a KeyboardInterrupt."""
+        """Serve until a signal: return after SIGTERM, raise KeyboardInterrupt after SIGINT."""
         signal.signal(signal.SIGTERM, self.handle_exit)  # uvicorn raises the signals that it got again at the end
         self._service.engine.start()
         try:
@@ -108,7 +108,7 @@ class _Connection(H11Protocol):
         self.transport.close()
 
     def _expect_request(self, answered: Any) -> None:
-        """Cut the connection unless a request's head arrives in time after the answered one, whatever else arrives."""
+        """Close the connection unless the head of the next request arrives within IDLE_SECONDS."""
 
         def cut() -> None:
             if self.cycle is answered:

@@ -1,4 +1,4 @@
-"""A text that is being written: what its row does next, and the pieces that its reader gets."""
+"""A text that is being generated: the ids that its row reads next, and the pieces for its reader."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

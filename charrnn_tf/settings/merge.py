@@ -192,7 +192,7 @@ def check_share(batch_size: int, replicas: int) -> None:
 
 
 def _with_budget(train: TrainConfig, characters: int) -> TrainConfig:
-    """The settings; if they have no budget, with the default budget: 10 minutes per million characters, 1 to 27 minutes."""
+    """Add the default budget to settings without one: 10 minutes per million characters, 1 to 27 minutes."""
     if any(getattr(train, budget) is not None for budget in BUDGETS):
         return train
     seconds = min(max(SECONDS_PER_MILLION_CHARACTERS * characters / 1e6, LEAST_SECONDS), MOST_SECONDS)
@@ -205,7 +205,7 @@ def _validation_interval(train: TrainConfig, steps_per_epoch: int) -> int:
 
 
 def preset(name: str, vocab_size: int, **changes: Any) -> tuple[ModelConfig, TrainConfig]:
-    """A preset's settings for a vocabulary of this size, with changes. Raises ConfigError for an unknown name.
+    """A preset's settings for a vocabulary of this size, with changes. Raises ConfigError for an unknown name or setting.
 
     >>> model_config, train_config = preset("notebook", 83, epochs=5)
     >>> model_config.hidden_size, train_config.batch_size, train_config.epochs

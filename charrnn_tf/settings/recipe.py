@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from .schema import TrainConfig
 
 SPEEDS = {256: 37_000, 384: 21_000, 512: 13_700}  # hidden size -> characters per second and core; 2 layers, bfloat16
-PRODUCTS = 0.7  # share of a step's time that goes into large products; the rest does not follow their rate upwards
+PRODUCTS = 0.7  # share of a step's time in large products; only this share gets shorter on a faster machine
 ON_GPU = 5_000  # characters per second and stream, which a GPU reads side by side; assumed, no GPU was measured
 START_SECONDS = 8.0  # of a run without training steps: imports, compiling, saving
 LEAST_UPDATES = 2_500  # that a wider model needs to reach a lower loss than a narrower one
@@ -20,8 +20,8 @@ MOST_DROPOUT = 0.5
 LEAST_STREAMS = 5  # per shard: with fewer, products are too small to run in parallel
 WINDOWS_PER_STREAM = 8  # lower bound; short texts get fewer streams
 LEARNING_RATE = 0.02  # for Adam, at a width of 256
-# Most gradients are clipped, so a huge one does no harm; the rate stays high, and averaging at the end takes its noise away
-FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3}
+# Clipping bounds huge gradients, so the rate can stay high; decay bounds the weights, averaging at the end reduces the noise
+FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3, "weight_decay": 0.05}
 FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
 VALIDATE_EPOCHS = 10  # between validations, if an epoch is not long
@@ -76,7 +76,7 @@ def recipe(
     - `dropout`: 0 up to 2.5 passes over the text, 0.15 more for each doubling, at most 0.5 (25 passes).
     - `weight_dropout`: 0 up to 5 passes, 0.2 more for each doubling, at most 0.5 (28 passes).
     - `learning_rate`, for Adam: 0.02 up to a width of 256, then proportional to 1 / sqrt(width).
-    - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, for Adam.
+    - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, `weight_decay`: 0.05, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
     - `validate_every`: ten epochs of fewer than 1,000 steps, at least 100 and at most 1,000 steps.
@@ -138,8 +138,8 @@ def _steps_between_validations(characters: int, window: int) -> int:
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:
     """Estimated characters per second of training a model of this width.
 
-    On a CPU by its cores, one for each shard, instructions and measured speed. On a GPU they don't count, nor does a width
-    up to 512: what takes time is the number of characters that a stream reads one after another.
+    On a CPU, it depends on the number of shards, the instructions and the measured speed. On a GPU, it depends on the batch
+    size, and on a width above 512: a stream's characters are read one after another.
     """
     if machine.gpus:
         return ON_GPU * batch_size * min(1.0, max(SPEEDS) / width) ** 1.5

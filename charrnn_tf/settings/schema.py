@@ -21,7 +21,7 @@ class Cell:
 
 
 CELLS = {"lstm": Cell(("hidden", "cell"), gates=4, bias_rows=1), "gru": Cell(("hidden",), gates=3, bias_rows=2)}
-INITS = ("keras", "pytorch", "wide", "tf1")
+INITS = ("default", "keras", "pytorch", "wide", "tf1")
 OPTIMIZERS = {"adam": 2, "sgd": 0, "rmsprop": 1}  # optimizer slots per weight; `training.optimizers` builds them
 SCHEDULES = ("constant", "cosine", "step")
 NORMAL_FORMS = ("none", "nfc", "nfd")
@@ -56,7 +56,7 @@ class Setting:
     kind: type  # int, float, str, bool, tuple (of texts) or Interval
     help: str = ""  # empty: neither an option nor a setting in a TOML file
     group: str = ""  # one of GROUPS
-    default_help: str = ""  # the default as `--help` shows it, where the value alone would not tell
+    default_help: str = ""  # the default as `--help` shows it, if not `default` itself
     choices: tuple[str, ...] = ()
     bounds: dict[str, Any] = field(default_factory=dict)  # least, above, most, below
     optional: bool = False  # None is allowed: not given, or decided by `merge.resolve`
@@ -85,7 +85,7 @@ def setting(
     default: Any, help: str = "", group: str = "", *, kind: type | None = None, shown: str = "",
     choices: Collection[str] = (), **bounds: float,
 ) -> Any:  # fmt: skip
-    """A field of the classes below: declared once, it is checked, saved, read from TOML, and an option of `train`.
+    """Declare a field of the config classes, with its check, its name in TOML files and its option of `train`.
 
     kind: its type, needed where the default is None and the type not int. shown: the default as `--help` shows it.
     bounds: least, above, most, below.
@@ -116,7 +116,10 @@ class ModelConfig(_Checked):
     num_layers: int = setting(2, "Number of recurrent layers.", MODEL, least=1, most=MOST_LAYERS)  # L
     embedding_size: int = setting(0, "Size of a learned character embedding (0: one-hot input).", MODEL, least=0)  # E
     init: str = setting(
-        "wide", "Initial weights as in Keras, PyTorch, the PyTorch notebooks (wide) or TensorFlow 1.", MODEL, choices=INITS
+        "default",
+        "Initial weights: ours, or as in Keras, PyTorch, the PyTorch notebooks (wide) or TensorFlow 1.",
+        MODEL,
+        choices=INITS,
     )
     dropout: float = setting(
         0.2, "Dropout rate on the outputs of each recurrent layer.", REGULARIZATION,
@@ -135,7 +138,7 @@ class TrainConfig(_Checked):
     limit_chars: int | None = setting(None, "Read only the first N characters of the text.", TEXT, shown="all", least=1)
     encoding: str = setting("utf-8", "Encoding of the text: utf-8, cp1251, utf-16 or any other text codec of Python.", TEXT)
     normalize: str = setting(
-        "none", "Canonical form of Unicode to bring the text into: composed (nfc) or decomposed (nfd).", TEXT,
+        "none", "Unicode normalization form for the text: composed (nfc) or decomposed (nfd).", TEXT,
         choices=NORMAL_FORMS,
     )  # fmt: skip
     separator: str | None = setting(
@@ -202,6 +205,13 @@ class TrainConfig(_Checked):
     weight_dropout: float = setting(
         0.0, "Dropout rate on the recurrent weights.", REGULARIZATION, shown="0 to 0.5, by text and budget", least=0, below=1
     )
+    weight_decay: float = setting(
+        0.0,
+        "Shrink kernels and embedding by this times the learning rate in each step, as AdamW does (0: off).",
+        REGULARIZATION,
+        shown="0.05 for Adam",
+        least=0,
+    )
     state_reset: float = setting(
         0.05, "Probability that a stream starts a window from a zero state.", REGULARIZATION, least=0, most=1
     )
@@ -210,7 +220,7 @@ class TrainConfig(_Checked):
         0.1, "Fraction of the text held out for validation, from its end (0: none).", SAVING, least=0, below=1
     )
     validate_every: int | None = setting(
-        None, "Steps between validations.", SAVING, shown="an epoch; 1,000 if an epoch is shorter", least=1
+        None, "Steps between validations.", SAVING, shown="an epoch, or 10 short ones: 100 to 1,000 steps", least=1
     )
     patience: int = setting(10, "Stop after N validations without improvement (0: never).", SAVING, least=0)
     save_every: int | None = setting(None, "Steps between checkpoints.", SAVING, shown="about once a minute", least=1)

@@ -4,8 +4,8 @@
                                   /text.json   dtype, count and SHA-256 of the ids, the files, and facts about the text
 
 An entry is written under a name that begins with a dot and renamed once it is complete. Any entry can be deleted: it is
-written again when needed. Writing one removes those whose files have changed or are gone, and then those that were not read
-for longest, until all take at most LARGEST bytes; the new one stays.
+written again when needed. Writing one removes the entries of changed or missing files, and then the least recently read
+ones until the cache takes at most LARGEST bytes; the new one is kept.
 """
 
 import errno
@@ -44,7 +44,7 @@ def folder() -> Path:
 
 
 def identity(file: str) -> list[Any]:
-    """Path, size, times, inode and a sum of some blocks of a file: what tells it from another one under the same name.
+    """Path, size, times, inode and a hash of some blocks, which distinguish a file from others of the same name.
 
     Size and modification time alone would not: `cp -p`, `touch -r` and archives restore them.
     """

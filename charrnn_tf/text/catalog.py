@@ -24,7 +24,7 @@ class Named:
     url: str
     size: int  # bytes of the download
     sha256: str  # of the text
-    cr_sha256: str = ""  # of the download, if its lines end with carriage returns alone, which `with_newlines` mends
+    cr_sha256: str = ""  # of the download, if `with_newlines` converts it
 
 
 CORPORA = {
@@ -89,7 +89,7 @@ def fetch_corpus(
 
 
 def with_newlines(text: bytes) -> bytes:
-    """A text whose lines end with carriage returns alone, with CR LF instead, and without those at its end."""
+    """Replace a text's carriage returns by CR LF, and drop those at its end."""
     return text.rstrip(b"\r").replace(b"\r", b"\r\n")
 
 

@@ -26,7 +26,7 @@ from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 
 CODE_POINTS = sys.maxunicode + 1
-MUCH, MOST = 0.05, 0.5  # parts of a text that are skipped: from there on a warning, above that an error
+MUCH, MOST = 0.05, 0.5  # skipped share of a text: a warning from MUCH on, an error above MOST
 MOST_SOURCES = 100  # files of a text that each checkpoint names; more go to a list beside the checkpoints
 MAPPED_FROM = 1 << 22  # characters; longer texts are encoded into a file
 Progress = Callable[[str, int, int | None], None]  # called after each block: activity, bytes done, total bytes if known
@@ -126,8 +126,8 @@ class Corpus:
     vocabulary: Vocabulary
     text: TextRecord
     kept: Path | None = None  # cache entry of the ids
-    left_out: LeftOut | None = None  # None: nothing
-    added: Added | None = None  # None: nothing
+    left_out: LeftOut | None = None  # None: no characters were left out
+    added: Added | None = None  # None: no characters were added
 
 
 def load_corpus(
@@ -157,7 +157,7 @@ def load_corpus(
     separator: text to put between two files; None means a newline after files that lack one.
     limit_chars: length to read.
     encoding: of the files, any text codec of Python.
-    normalize: canonical form of Unicode to bring each file into, "nfc" or "nfd", or "none".
+    normalize: Unicode normalization form for each file: "nfc", "nfd" or "none".
     expected: the text that this must be.
     may_skip_most: accept a text of which more than half is skipped; None means: if `unknown` is given as "skip".
 
@@ -344,7 +344,7 @@ def load_text(
     """The text of files, folders and globs as one string; without a name, the built-in corpus.
 
     separator: between two files; None means a newline after files that lack one. limit_chars: length to read. encoding: any
-    text codec of Python. normalize: canonical form of Unicode, "nfc", "nfd" or "none". Raises TextError, naming the file.
+    text codec of Python. normalize: "nfc", "nfd" or "none". Raises TextError, naming the file.
     """
     with Text(tuple(map(str, names)), separator, limit_chars, encoding=encoding, normalize=normalize) as text:
         return "".join(text.blocks())

@@ -1,4 +1,4 @@
-"""Tells by its content what a file is that is not plain text in the expected encoding."""
+"""Recognises by content the format or encoding of a file that is not plain text in the expected encoding."""
 
 import bz2
 import codecs
@@ -13,7 +13,7 @@ SAVE = "Save its text as a file of its own first"
 UNPACK = "Unpack it first"
 UNPACK_TAR = f"{UNPACK}, for example with: tar -xf"
 LEAVE = "Leave it out"
-# Beginnings of files that are no plain text, what they are, and what to do about it
+# First bytes of files that are not plain text, their format, and advice
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-", "a PDF document", SAVE),
     (b"{\\rtf", "an RTF document", SAVE),
@@ -66,7 +66,7 @@ ISO_2022 = {"\x1b$B": "iso2022_jp", "\x1b$@": "iso2022_jp", "\x1b(J": "iso2022_j
 WIDE_SPACES = re.compile("[ \n\u3000-\u3002\uff00-\uff1f]")
 COMMON = ("cp1252", "cp1251", "cp866", "cp932", "euc_jp", "gb18030", "big5", "cp949")  # instead of rarer equivalents
 WIDE = ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be")
-EBCDIC = ("cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140")  # mainframes': no ASCII in common with any other
+EBCDIC = ("cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140")  # mainframe encodings, incompatible with ASCII
 SAMPLE = 1 << 16  # bytes to recognise an encoding by
 FEW = 16  # characters: a shorter text is taken as it is
 COUNTED = 1 << 14  # characters of a text in which control characters are counted
@@ -75,7 +75,7 @@ WESTERN = set("àâäáãåæçéèêëíìîïñóòôöõøœúùûüÿßÀÂ�
 
 
 def signature(data: bytes) -> tuple[str, str] | None:
-    """What a file with this beginning is, and what to do about it; None if it may be plain text."""
+    """The format of a file with these first bytes, and advice; None if it may be plain text."""
     if data.startswith(BEGINNINGS):
         beginning, what, advice = next(each for each in SIGNATURES if data.startswith(each[0]))
         if what.startswith("packed") and _is_tar(_unpacked(data)):
@@ -86,7 +86,7 @@ def signature(data: bytes) -> tuple[str, str] | None:
 
 
 def _unpacked(data: bytes) -> bytes:
-    """The beginning of what is packed with gzip, bzip2 or xz, as long as a tar header."""
+    """At most TAR_HEADER decompressed bytes of gzip, bzip2 or xz data; empty for other data."""
     for decompressor in (zlib.decompressobj(wbits=31), bz2.BZ2Decompressor(), lzma.LZMADecompressor()):
         with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
             return bytes(decompressor.decompress(data, TAR_HEADER))
@@ -105,7 +105,7 @@ def _is_tar(data: bytes) -> bool:
 
 
 def not_plain(text: str) -> str | None:
-    """Why the first block of a file read as UTF-8 can't be plain text; None if it can."""
+    """The reason why a file's first decoded block is not plain text; None if it may be."""
     if len(text) < FEW:
         return None
     sample, found = text[:COUNTED], controls(text)
@@ -124,7 +124,7 @@ def controls(text: str) -> set[str]:
 
 
 def wide_encoding(data: bytes) -> str | None:
-    """The ISO-2022, UTF-16 or UTF-32 of a file: by escape sequences, by a byte order mark, or by NULs and how it reads."""
+    """Detect ISO-2022, UTF-16 or UTF-32, by escape sequences, byte order mark or NUL bytes; None for others."""
     for escape, encoding in ISO_2022.items():
         if escape.encode() in data:
             return encoding
@@ -160,7 +160,7 @@ def _is_prose(text: str) -> bool:
 def looks_like(data: bytes, start: int = 0) -> str | None:
     """The likeliest encoding of a text that is not UTF-8 from the byte at `start` on; None if there is none.
 
-    Never one that gives control characters.
+    An encoding that decodes to control characters is not returned.
     """
     earliest = max(start - SAMPLE // 2, 0)
     data = data[data.find(b"\n", earliest, start) + 1 or start if earliest else 0 :]
@@ -170,7 +170,7 @@ def looks_like(data: bytes, start: int = 0) -> str | None:
         return "cp1252"
     from charset_normalizer import from_bytes
 
-    data = b"\n".join(line for line in data.split(b"\n") if not line.isascii()) or data  # lines of ASCII tell nothing
+    data = b"\n".join(line for line in data.split(b"\n") if not line.isascii()) or data  # ASCII fits every encoding
     others = [*WIDE, *EBCDIC, "utf_7", "utf_8", "ascii"]
     texts = {found.encoding: str(found) for found in from_bytes(data, cp_exclusion=others)}
     found = [name for name, text in texts.items() if not CONTROLS & set(text)]

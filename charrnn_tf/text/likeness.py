@@ -1,4 +1,4 @@
-"""Compares the end of a text with the rest: in a sorted text, or one with an appendix, they differ."""
+"""Tests whether the end of a text differs from the rest, as in a sorted text or one with an appendix."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ MARGIN = 0.3  # nats per pair
 
 
 def unlike(training: Ids, held_out: Ids) -> bool:
-    """Whether the pairs of characters of the held-out part are less expected than those of blocks from everywhere.
+    """Whether character pairs of the held-out part are harder to predict than those of blocks spread over the text.
 
     Compares two cross-entropies in nats per pair: of the held-out part under the counts of the rest, and of as many
     blocks, spread evenly over the whole text, under the counts of the blocks between them.

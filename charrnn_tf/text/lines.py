@@ -1,7 +1,7 @@
 """Texts in which every line is a text of its own, such as a list of names.
 
-A line is read as a sample without a prime is written: from a zero state, first the newline before it. A model of such a
-text needs no more than its state set to zero before each newline, wherever that is in a window.
+The model reads each line from a zero state, starting with the newline before it; a sample without a prime starts likewise.
+For this, the state is set to zero before each newline, at any place in a window.
 """
 
 import dataclasses

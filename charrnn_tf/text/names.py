@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..errors import ConfigError, TextError, listed, reason
 
 STANDARD_INPUT = "-"
-NAME = re.compile(r"[^\s]*\.[A-Za-z][A-Za-z0-9]{1,4}")  # what a text of one word is hardly ever like
+NAME = re.compile(r"[^\s]*\.[A-Za-z][A-Za-z0-9]{1,4}")  # one word with a file suffix, which is rarely a text
 
 
 def expand(name: str) -> list[str]:
@@ -35,7 +35,7 @@ def expand(name: str) -> list[str]:
 
 
 def check_text(text: object) -> None:
-    """Raise ConfigError for what was meant as a text but is no string, or is the name of a file."""
+    """Raise ConfigError if `text` is not a string or looks like the name of a file."""
     if not isinstance(text, str):
         raise ConfigError(f"a text must be a string, got {type(text).__name__}")
     if NAME.fullmatch(text):
@@ -72,7 +72,7 @@ def _files_in(folder: str) -> Iterator[str]:
 
 
 def _matching(pattern: str) -> Iterator[str]:
-    """The paths that a glob matches; what `**` stands for is walked as a folder is, so that loops of links end."""
+    """The paths that a glob matches; `**` enters each linked folder once, so that cyclic links end."""
     parts = pattern.replace(os.path.altsep or os.path.sep, os.path.sep).split(os.path.sep)
     if "**" not in parts:
         yield from glob.iglob(pattern)

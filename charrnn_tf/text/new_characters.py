@@ -23,7 +23,7 @@ class Added:
 
     @classmethod
     def of(cls, old: Any, new: Vocabulary, most: Iterable[tuple[str, int]]) -> Self | None:
-        """What a vocabulary has more than the old one; None where that is nothing. most: see `most_frequent`."""
+        """The characters that `new` has and `old` lacks; None if there are none. most: see `most_frequent`."""
         most = tuple((character, count) for character, count in most)
         return cls(len(new) - len(old), most) if most else None
 

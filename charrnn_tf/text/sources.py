@@ -54,7 +54,7 @@ class Text:
     as_bytes: bool = False  # read each byte as a character, U+0000 to U+00FF, instead of decoding UTF-8
     content: str | None = None  # the text itself, instead of names
     encoding: str = "utf-8"  # of the files
-    normalize: str = "none"  # canonical form that each file is brought into: "none", "nfc" or "nfd"
+    normalize: str = "none"  # Unicode normalization form for each file: "none", "nfc" or "nfd"
     once: bool = False  # read standard input as it comes, only once, instead of keeping a copy
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class Text:
         return (block for _, block in self.numbered_blocks(progress))
 
     def lines(self) -> Iterator[str]:
-        """The lines without their newlines, in constant memory; after the last newline there is no further, empty line."""
+        """Yield the lines without their newlines, one in memory at a time; a final newline adds no empty line."""
         parts: list[str] = []  # of the line that has begun
         for block in self.blocks():
             first, *others = block.split("\n")
@@ -315,7 +315,7 @@ def _check_plain(block: str, data: bytes, name: str, encoding: str, expected: st
 
 
 def _advice(data: bytes, encoding: str, start: int = 0) -> str:
-    """What to do about a file with these bytes, which do not have this encoding from `start` on."""
+    """Advice for a file whose bytes are not in this encoding from `start` on."""
     other = detection.wide_encoding(data) or ("utf-8" if encoding != "utf-8" and detection.is_utf8(data) else None)
     if not other and encoding == "utf-8" and detection.is_damaged_utf8(data):
         return "It looks like UTF-8 that is damaged there: mend it, for example with: iconv -c -f UTF-8 -t UTF-8"
@@ -328,7 +328,7 @@ def _advice(data: bytes, encoding: str, start: int = 0) -> str:
 
 
 def _normalized(blocks: Iterator[str], form: str) -> Iterator[str]:
-    """The blocks in a canonical form; a block ends before a character that the next block's may change."""
+    """The blocks in a normalization form; each ends before a character that the next block may combine with."""
     held = ""
     for block in blocks:
         text = held + block

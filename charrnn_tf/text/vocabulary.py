@@ -25,12 +25,12 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
 
 
 def normalized(text: str, form: str) -> str:
-    """A text in a canonical form of Unicode: "nfc" (composed), "nfd" (decomposed) or "none" (as it is)."""
+    """A text in a Unicode normalization form: "nfc" (composed), "nfd" (decomposed) or "none" (as it is)."""
     return text if form == "none" or text.isascii() else unicodedata.normalize(cast(Any, form.upper()), text)
 
 
 def _one_each(characters: Iterable[str]) -> Iterator[str]:
-    """The characters; raises ConfigError for what is not one."""
+    """Yield the characters; raise ConfigError for an item that is not a single character."""
     for character in characters:
         if not isinstance(character, str) or len(character) != 1:
             raise ConfigError(f"a vocabulary must consist of single characters, got {character!r}")
@@ -108,7 +108,7 @@ class Vocabulary:
     def encode(self, text: str, unknown: str = "error") -> Ids:
         """The ids of the text's characters, [characters], in the smallest type that fits.
 
-        unknown: "error" raises TextError for characters outside the vocabulary, "skip" drops them.
+        unknown: "error" raises TextError for characters outside the vocabulary, "skip" drops them; others raise ConfigError.
         """
         return self.encode_characters(text, unknown)
 
@@ -138,7 +138,7 @@ class Vocabulary:
         return ids[known].astype(self.dtype)
 
     def _form_of(self, characters: Iterable[str]) -> str | None:
-        """The canonical form in which all of these unknown characters would be known."""
+        """The normalization form in which the vocabulary has all of these characters; None if there is none."""
         known = set(self.characters)
         if set(normalized("".join(characters), "nfd")) <= known:
             return "nfd"
@@ -177,15 +177,15 @@ class ByteVocabulary(Vocabulary):
         return self
 
     def encode(self, text: str, unknown: str = "error") -> Ids:
-        """The UTF-8 bytes of a text, [bytes]."""
+        """The UTF-8 bytes of a text, uint8 [bytes]; `unknown` has no effect."""
         return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
 
     def encode_characters(self, text: str, unknown: str = "error") -> Ids:
-        """The bytes that characters from U+0000 to U+00FF stand for, [characters]."""
+        """The bytes that characters from U+0000 to U+00FF stand for, uint8 [characters]; others raise UnicodeEncodeError."""
         return np.frombuffer(text.encode("latin-1"), np.uint8)
 
     def decode(self, ids: npt.ArrayLike, errors: str = "replace") -> str:
-        """The text of an array of bytes. errors: handling of bytes that are not UTF-8, as in `bytes.decode`."""
+        """The text of bytes of any shape. errors: as in `bytes.decode`. Raises ConfigError for ids out of range."""
         return _checked_ids(ids, len(self)).astype(np.uint8).tobytes().decode("utf-8", errors)
 
     def decoder(self, errors: str = "replace") -> Callable[[npt.ArrayLike], str]:
@@ -200,7 +200,7 @@ class ByteVocabulary(Vocabulary):
 
 
 def one_hot(ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:
-    """Each id as a row of zeros with a single one: [...] -> [..., vocab_size]."""
+    """One-hot rows of ids: [...] -> float32 [..., vocab_size]. Raises ConfigError for ids out of range."""
     array = _checked_ids(ids, vocab_size)
     rows = np.zeros((*array.shape, vocab_size), dtype=np.float32)
     np.put_along_axis(rows, array[..., None], 1, axis=-1)

@@ -85,9 +85,9 @@ def hold_out(ids: Ids, training_characters: int) -> tuple[Ids, Ids]:
 
 
 def windows(ids: Ids, batch_size: int, num_steps: int) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-    """One epoch of (inputs, targets), each [batch_size, num_steps]; targets are the inputs shifted by one character.
+    """One epoch of (inputs, targets), each int32 [batch_size, num_steps]; targets are the inputs shifted by one character.
 
-    Raises TextError if the text is too short for one window of every stream.
+    Raises TextError if the text is too short for one window of every stream, ConfigError for a size below 1.
     """
     streams = Streams.cut(ids, batch_size, num_steps)
     for step in range(streams.steps_per_epoch):

@@ -49,7 +49,7 @@ class Calendar:
         return self.total_steps is not None and step >= self.total_steps
 
     def why_ended(self, step: int, seconds: float, early: bool) -> str | None:
-        """Which budget has ended a run, and what would make it go on; None while all have something left."""
+        """The budget that has ended a run, and how to continue it, as a message; None if the run has not ended."""
         if self.steps_done(step):
             return "All steps of this run are done. To continue, pass a larger `max_steps` or `epochs`."
         if early:
@@ -72,7 +72,7 @@ class Calendar:
 
 
 class Clock:
-    """The wall time of a run in seconds: all of it since `started`, or, without that, only while it is `running`."""
+    """Wall time of a run in seconds: since `started`, or without it the time spent inside `running`."""
 
     def __init__(self, started: float | None) -> None:
         self.before = 0.0  # of earlier processes, and of earlier spans

@@ -85,7 +85,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
 
 def check_losses(run: RunState, last_saved: str) -> None:
-    """Raise DivergedError where many steps in a row were skipped. last_saved: a sentence on the last checkpoint."""
+    """Raise DivergedError after MOST_SKIPPED skipped steps in a row. last_saved: a sentence on the last checkpoint."""
     if int(run.skipped_in_a_row) >= MOST_SKIPPED:
         raise DivergedError(
             f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {int(run.step):,}, at a "

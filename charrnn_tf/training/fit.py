@@ -137,7 +137,7 @@ def resumed(
     if record.text.characters != text.characters or (same_kind and record.text.sha256 != text.sha256):
         raise ConfigError(
             f"the text can't change on `resume`: the run in {str(directory)!r} was trained on {record.text.characters:,} "
-            f"characters, and these are {'other' if record.text.characters == text.characters else f'{text.characters:,}'}"
+            f"characters; this text {'differs' if record.text.characters == text.characters else f'has {text.characters:,}'}"
         )
     kept = record.train_on(physical_gpus())
     return dataclasses.replace(train_config, shards=kept.shards, xla=kept.xla)

@@ -1,4 +1,4 @@
-"""Everything random in training, drawn statelessly from the seed, the step and its purpose, so that nothing is saved.
+"""Draws all random numbers of training from the seed, the step and their purpose; no generator state is saved.
 
 State resets are drawn for the whole batch, so they don't depend on the number of shards or workers; dropout masks are drawn
 for each shard.

@@ -26,7 +26,7 @@ class Plan:
     stop: bool = False  # save and return
     end: bool = False  # the budget is used up, or patience has run out
     save: bool = False
-    skip: bool = False  # a validation that is due: there is not enough time left for it
+    skip: bool = False  # skip a validation that is due, for lack of time
     improved: bool = False  # the latest validation loss is the lowest
     loss: float = 0.0  # of a validation, nats per character
     steps: int = 0  # of the next compiled call
@@ -71,7 +71,7 @@ class Replicas:
         return plan
 
     def complete(self, whole: tf.Variable) -> None:
-        """Fill in a variable [batch_size, ...] the rows that other processes hold."""
+        """Copy into a variable [batch_size, ...] the rows that other processes hold."""
 
 
 ALONE = Replicas()

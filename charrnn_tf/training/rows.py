@@ -1,4 +1,4 @@
-"""What `Trainer.run` returns: trains while it is iterated over, and saves where it is interrupted or left."""
+"""The iterator that `Trainer.run` returns: iterating trains; leaving or interrupting the loop saves a checkpoint."""
 
 import atexit
 import os
@@ -28,7 +28,7 @@ class Rows(Iterator[Row]):
     def __init__(
         self, rows: Generator[Row], folder: Path, clock: Clock, stop: Callable[[], None], hint: str | None = None
     ) -> None:
-        """hint: what to say where nobody iterates; by default, that training has not begun."""
+        """hint: the warning for rows that are never iterated over; default: NOT_BEGUN."""
         self._hint = hint or NOT_BEGUN
         self._rows, self._folder, self._clock, self._stop = rows, Path(os.path.realpath(folder)), clock, stop
         self._begun = self._ended = False
@@ -77,13 +77,13 @@ class Rows(Iterator[Row]):
         return f"<rows of the run in {str(self._folder)!r}{', ended' if self._ended else ''}>"
 
     def _take_interrupts(self) -> None:
-        """Handle SIGINT while nobody else does; a notebook sets Python's own handler again before each cell."""
+        """Handle SIGINT if Python's default handler is installed; notebooks install that again before each cell."""
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handler)
 
     def _interrupt(self, number: int, frame: Any) -> None:
-        """Stop after the current call; at once where that was asked for before, or between two rows."""
+        """Stop after the current compiled call; a second SIGINT, or one between two rows, stops at once."""
         if self._training.locked() and not self._interrupted:
             self._interrupted = True
             self._stop()
@@ -101,7 +101,7 @@ class Rows(Iterator[Row]):
 
 
 def _handler(reference: "weakref.ref[Rows]") -> Callable[[int, Any], None]:
-    """A handler that does not keep the rows alive: those that nobody refers to any more save and end."""
+    """A SIGINT handler with a weak reference to the rows, so that unreferenced rows can save their run and end."""
 
     def handle(number: int, frame: Any) -> None:
         rows = reference()
@@ -118,7 +118,7 @@ def release(folder: str | Path) -> None:
 
 
 def _close(rows: Rows) -> None:
-    """Close where no error can be raised to anybody."""
+    """Close the rows, and log a CharRNNError as a warning."""
     try:
         rows.close()
     except CharRNNError as error:

@@ -18,7 +18,7 @@ class Display(Protocol):
         """Show the state after a compiled call: steps done, mean loss since the last row (None: every step was skipped)."""
 
     def activity(self, doing: str) -> None:
-        """Show that the run does something else than training for a while."""
+        """Show the current activity other than training, such as "validating"."""
 
     def sample(self, step: int, text: str) -> None:
         """Show a text generated with the weights of this step."""

@@ -30,7 +30,7 @@ class RunState:
         for model, _ in self.copies:
             model.line_start = line_start
         model, self.optimizer = self.copies[0]
-        # With averaging, by name: the averages while the model has the trained weights, and the other way round
+        # With averaging, by name: the averaged weights while the model holds the trained ones, else the trained weights
         averaged = weights(model) if config.averaging else {}
         self._others = {name: tf.Variable(each, trainable=False) for name, each in averaged.items()}
         self._trains = False  # whether the model has the trained weights
@@ -68,7 +68,7 @@ class RunState:
         self._exchange(trains=True)
 
     def to_use(self) -> None:
-        """Give the model the weights to evaluate, sample and save: their averages once there are some."""
+        """Give the model the weights to evaluate, sample and save: the averages, once averaging has begun."""
         self._exchange(trains=False)
 
     def _exchange(self, trains: bool) -> None:
@@ -86,7 +86,7 @@ class RunState:
         return tf.constant(False)
 
     def average(self) -> Tensor:
-        """Take the weights of this step into their averages; called in a graph."""
+        """Update the running mean of the weights (Polyak and Juditsky 1992) with this step's; called in a graph."""
         self.averaged.assign_add(1)
         share = 1 / tf.cast(self.averaged, tf.float32)
         for name, variable in weights(self.copies[0][0]).items():

@@ -38,6 +38,10 @@ def train_step(
         gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm, norm)
 
     def update() -> Tensor:
+        if config.weight_decay:  # decoupled: Loshchilov and Hutter, arXiv 1711.05101
+            for weight in model.trainable_variables:
+                if weight.name != "bias":
+                    weight.value.assign(weight.value * (1.0 - config.weight_decay * optimizer.learning_rate))
         for gradient, variable in zip(gradients, variables, strict=True):  # `apply` would sum over the replicas again
             optimizer.update_step(gradient, variable, optimizer.learning_rate)
         optimizer.iterations.assign_add(1)

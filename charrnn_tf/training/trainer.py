@@ -49,7 +49,7 @@ class Trainer:
     for a text too short for one window.
 
     text: record of the text, saved beside its ids. init_from: a checkpoint whose weights to start from.
-    started: `time.monotonic()` from which `max_seconds` counts; default: it counts while `run` waits for the next row.
+    started: `time.monotonic()` at which `max_seconds` starts; default: only the time spent inside `run` counts.
     replicas: for several devices, `Mirrored()` or `Workers(cluster)` from `distributed.strategies`.
     """
 
@@ -153,7 +153,7 @@ class Trainer:
 
     @property
     def nothing_to_do(self) -> str | None:
-        """Why a run that has ended does not go on, and what would make it; None for any other run."""
+        """The reason why an ended run does not continue, and how to continue it; None for any other run."""
         return self.calendar.why_ended(self.step, self.seconds, self.ended_early) if self.step else None
 
     def _repr_html_(self) -> str | None:
@@ -263,7 +263,7 @@ class Trainer:
         return self.replicas.agree(Plan(stop=self._stop, **own))
 
     def _prepare(self) -> None:
-        """Try out what the end of the run needs, so that it neither fails then nor takes longer than is left."""
+        """Test a save before the first step, and turn validation off if it would take too much of `max_seconds`."""
         with self.pace.ending("saving"):
             self.directory.prove(self._record(None, only_while_best=False), self.state.variables())
         if self.config.max_seconds is not None and self.calendar.validates:
@@ -302,7 +302,7 @@ class Trainer:
         return None if plan.stop else plan.loss
 
     def _judge(self, loss: float | None) -> tuple[bool, bool]:
-        """Whether a validation loss is the best so far, and whether it is the last: by patience, or by the time left."""
+        """Whether a validation loss is the best so far, and whether the run ends after it, by patience or time."""
         if loss is None:
             return False, False
         self.last_validation = loss

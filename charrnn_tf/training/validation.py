@@ -9,7 +9,7 @@ from ..text.likeness import unlike
 from ..text.vocabulary import Ids
 
 MOST_VALIDATING = 0.5  # part of the time left that a validation may take
-FLAT = 0.01  # relative fall of the training loss, over all validations that patience waits for, below which it is flat
+FLAT = 0.01  # the training loss is flat if it falls by less than this fraction over `patience` validations
 TOO_LONG = "this run is not validated, since that would take more than half of its `max_seconds`"
 UNLIKE = (
     "the held-out part, the end of the text, is unlike the rest: the validation loss says little about the model. Shuffle a "
@@ -41,9 +41,9 @@ class Validator:
         return unlike(self._training, self._held_out)
 
     def stops(self, rows: Sequence[Row], patience: int) -> bool:
-        """Whether validations without improvement may end a run, given its rows.
+        """Whether `patience` may end a run with these rows.
 
-        Where the held-out part is unlike the rest, they may not before the training loss is flat.
+        If the held-out part is unlike the rest, only once the training loss is flat.
         """
         losses = [row.train_loss for row in rows if row.validation_loss is not None and row.train_loss is not None]
         return not self.unlike or (len(losses) > patience and losses[-1] > (1 - FLAT) * losses[-1 - patience])

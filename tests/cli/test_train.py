@@ -168,7 +168,7 @@ GIVEN = {
     "num_steps": 5, "epochs": 7,
     "max_steps": 2, "max_seconds": 1e6, "optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 7, "schedule": "step",
     "step_epochs": 3, "gamma": 0.5, "clip_norm": 1.5, "weight_dropout": 0.1, "state_reset": 0.5,
-    "final_rate": 0.1, "averaging": 0.3,
+    "final_rate": 0.1, "averaging": 0.3, "weight_decay": 0.2,
     "validation_fraction": 0.2, "seed": 9, "precision": "bfloat16", "strategy": "mirrored", "save_every": 11, "keep": 3,
     "log_every": 12, "validate_every": 13, "patience": 4, "sample_every": "epoch", "sample_prime": ("x",),
     "sample_length": 14, "sample_top_n": 2, "sample_temperature": 0.5,
@@ -334,7 +334,7 @@ CHANGES = {
     "encoding": "cp1252", "normalize": "nfc", "limit_chars": 100, "batch_size": 4,
     "num_steps": 8, "optimizer": "sgd",
     "learning_rate": 0.5, "warmup_steps": 3, "schedule": "step", "step_epochs": 5, "gamma": 0.5, "clip_norm": 1.0,
-    "final_rate": 0.1, "averaging": 0.4, "state_reset": 0.5, "weight_dropout": 0.5,
+    "final_rate": 0.1, "averaging": 0.4, "state_reset": 0.5, "weight_dropout": 0.5, "weight_decay": 0.1,
     "validation_fraction": 0.2, "seed": 4, "precision": "bfloat16",
     "validate_every": 3,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from gpu import OPERATION, operations, stand_in
 
 from charrnn_tf import export_saved_model, latest_checkpoint, score_lines
 from charrnn_tf.errors import ConfigError, TextError
-from charrnn_tf.inference import lines as module
+from charrnn_tf.inference import line_scores as module
 from charrnn_tf.inference.evaluation import Evaluator
 from charrnn_tf.inference.line_scores import LineScorer
 from charrnn_tf.runs.checkpoint import load_model

@@ -95,9 +95,9 @@ def test_keras_init(cell):
     assert not values["logits.bias"].any()
 
 
-@pytest.mark.parametrize("init", ["pytorch", "wide"])
+@pytest.mark.parametrize("init", ["pytorch", "wide", "default"])
 @both_cells
-def test_pytorch_and_wide_init(cell, init):
+def test_pytorch_wide_and_default_init(cell, init):
     values, limit = drawn(cell, init), 1 / 8
     embeddings = values["embedding.embeddings"]
     assert embeddings.std() == pytest.approx(1, rel=0.05)
@@ -111,10 +111,11 @@ def test_pytorch_and_wide_init(cell, init):
             for row in bias:
                 assert_uniform(row, limit)
         else:  # the sum of two draws
-            assert limit < np.abs(bias).max() <= 2 * limit
-            assert bias.std() == pytest.approx(limit * math.sqrt(2 / 3), rel=0.15)
-            assert abs(bias[64:128].mean()) < limit / 2  # no forget bias of 1
-    if init == "wide":
+            forget, others = bias[64:128], np.delete(bias, slice(64, 128))
+            assert limit < np.abs(others).max() <= 2 * limit
+            assert others.std() == pytest.approx(limit * math.sqrt(2 / 3), rel=0.15)
+            assert (forget == 1).all() if init == "default" else abs(forget.mean()) < limit / 2
+    if init in ("wide", "default"):
         assert_uniform(values["logits.kernel"], 1)
         assert not values["logits.bias"].any()
     else:

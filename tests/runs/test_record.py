@@ -27,7 +27,7 @@ def test_config_json_can_be_read_by_a_person(trained):
     assert data["format"] == 3
     assert data["model"] == {
         "vocab_size": len(set(TEXT)), "cell": "lstm", "hidden_size": 16, "num_layers": 2, "dropout": 0.1,
-        "embedding_size": 0, "init": "wide",
+        "embedding_size": 0, "init": "default",
     }  # fmt: skip
     assert set(data["train"]) == {field.name for field in dataclasses.fields(TrainConfig)}
     assert data["train"]["max_steps"] == 600

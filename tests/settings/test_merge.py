@@ -180,7 +180,7 @@ def test_the_default_preset_depends_on_the_machine(machine, dropout, weight_drop
     assert pick(settings, "max_seconds", "validate_every", "shards", "xla") == [1191.0, 1000, shards, False]
     assert resolved.budget_given is False
     assert settings.items() >= {name: choice.value for name, choice in resolved.chosen.items()}.items()
-    assert len(resolved.chosen) == 10
+    assert len(resolved.chosen) == 11
     assert all(choice.why for choice in resolved.chosen.values())
 
 
@@ -224,7 +224,7 @@ def test_nothing_is_left_open_and_resolving_again_changes_nothing(name, machine)
 
 def test_options_and_files_override_the_recipe():
     asked = ask(file={"dropout": 0.25}, hidden_size=8, batch_size=2, precision="float32", max_steps=1, validate_every=5,
-                weight_dropout=0.1, learning_rate=0.001, clip_norm=2, final_rate=0, averaging=0)  # fmt: skip
+                weight_dropout=0.1, learning_rate=0.001, clip_norm=2, final_rate=0, averaging=0, weight_decay=0)  # fmt: skip
     resolved = resolve(asked, SHORT, V, LAPTOP)
     assert resolved.chosen == {}
     assert pick(resolved.model, "hidden_size", "dropout") == [8, 0.25]
@@ -257,10 +257,10 @@ def test_the_recipe_follows_a_given_precision():
     assert chosen[0] > chosen[1]
 
 
-def test_rate_clipping_and_averaging_are_chosen_for_adam_only():
-    names = ("learning_rate", "clip_norm", "final_rate", "averaging")
-    plain = [0.004, 5.0, 0.0, 0.0]
-    for optimizer, values in [("adam", [0.014, 0.1, 0.4, 0.3]), ("sgd", plain), ("rmsprop", plain)]:
+def test_rate_clipping_averaging_and_decay_are_chosen_for_adam_only():
+    names = ("learning_rate", "clip_norm", "final_rate", "averaging", "weight_decay")
+    plain = [0.004, 5.0, 0.0, 0.0, 0.0]
+    for optimizer, values in [("adam", [0.014, 0.1, 0.4, 0.3, 0.05]), ("sgd", plain), ("rmsprop", plain)]:
         resolved = resolve(ask(optimizer=optimizer), ANNA, V, LAPTOP)
         assert pick(resolved.train, *names) == values
         assert {*names} & set(resolved.chosen) == ({*names} if optimizer == "adam" else {*()})

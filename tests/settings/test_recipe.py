@@ -228,7 +228,7 @@ def test_a_resumed_run_keeps_the_choices(folder, monkeypatch):
 def test_options_files_and_an_initial_model_override_the_choices(folder, monkeypatch):
     (folder / "run.toml").write_text("dropout = 0.35\nweight_dropout = 0.1\n", encoding="utf-8")
     flags = ("--batch-size", 2, "--precision", "float32", "--max-steps", 1, "--validate-every", 5, "--learning-rate", 0.001,
-             "--clip-norm", 2, "--final-rate", 0.5, "--averaging", 0.1)  # fmt: skip
+             "--clip-norm", 2, "--final-rate", 0.5, "--averaging", 0.1, "--weight-decay", 0)  # fmt: skip
     record, shown = train("--config", "run.toml", *flags, "--init-from", "first", "--checkpoint-dir", "second")
     assert (record.model.hidden_size, record.model.dropout) == (8, 0.35)
     assert (record.train.batch_size, record.train.precision, record.train.weight_dropout) == (2, "float32", 0.1)

@@ -1,4 +1,4 @@
-"""Other encodings than UTF-8 and canonical forms of Unicode: texts read as if they had been converted before."""
+"""Other encodings than UTF-8 and normalization forms of Unicode: texts read as if they had been converted before."""
 # ruff: noqa: RUF001
 
 import unicodedata

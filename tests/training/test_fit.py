@@ -64,8 +64,8 @@ def run(tmp_path, instant):
         ({"learning_rate": 0.5}, "`learning_rate` 0.5 can't change on `resume`: the run in '.*run' has 0.02"),
         ({"num_steps": 5}, "`num_steps` 5 can't change on `resume`"),
         ({"cell": "gru"}, "`cell` gru can't change on `resume`"),
-        ({"ids": IDS[:-1]}, "the text can't change on `resume`: .* was trained on 63 characters, and these are 62"),
-        ({"ids": IDS[::-1]}, "the text can't change on `resume`: .* was trained on 63 characters, and these are other"),
+        ({"ids": IDS[:-1]}, "the text can't change on `resume`: .* was trained on 63 characters; this text has 62"),
+        ({"ids": IDS[::-1]}, "the text can't change on `resume`: .* was trained on 63 characters; this text differs"),
         ({"overwrite": True}, "`resume` continues a run and `overwrite` replaces it"),
     ],
 )

@@ -101,6 +101,21 @@ def test_another_seed_is_another_run():
     assert (first != other).all()
 
 
+@pytest.mark.parametrize(("cell", "embedding_size"), [("lstm", 0), ("gru", 5)])
+def test_weight_decay_shrinks_all_weights_but_the_biases(cell, embedding_size):
+    model = model_config(cell=cell, embedding_size=embedding_size)
+    config = train_config(optimizer="sgd", learning_rate=0.5)
+    window = random_windows(config, 1)
+    plain, _ = take_steps(model, config, window)
+    decayed, _ = take_steps(model, dataclasses.replace(config, weight_decay=0.1), window)
+    untrained = RunState(model, config).model
+    for variable, before, with_decay, without in zip(
+        untrained.trainable_variables, *(each.get_weights() for each in (untrained, decayed.model, plain.model)), strict=True
+    ):
+        shrunk = 0.0 if variable.path.endswith("bias") else 0.05 * before
+        np.testing.assert_allclose(with_decay, without - shrunk, atol=1e-6)
+
+
 @pytest.mark.parametrize("clip_norm", [0.0, 0.05, 1000.0])
 @pytest.mark.parametrize(("cell", "embedding_size"), [("lstm", 0), ("gru", 0), ("gru", 5)])
 def test_an_sgd_update_is_the_clipped_gradient(cell, embedding_size, clip_norm):
@@ -145,7 +160,8 @@ def test_adam_updates_are_those_of_keras_fit(embedding_size):
 
 def test_adams_first_step_moves_every_weight_by_the_rate():
     config = train_config(optimizer="adam", learning_rate=0.01, clip_norm=0.0)
-    before = RunState(model_config(), config).model.get_weights()
-    run, _ = take_steps(model_config(), config, random_windows(config, 1))
+    model = model_config(init="wide")
+    before = RunState(model, config).model.get_weights()
+    run, _ = take_steps(model, config, random_windows(config, 1))
     moved = np.abs(run.model.get_weights()[-1] - before[-1])  # dense bias: its gradients are far above epsilon
     np.testing.assert_allclose(moved, 0.01, rtol=1e-4)
