@@ -84,13 +84,14 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
     return call
 
 
-def check_losses(run: RunState, last_saved: str) -> None:
+def check_losses(run: RunState, config: TrainConfig, last_saved: str) -> None:
     """Raise DivergedError after MOST_SKIPPED skipped steps in a row. last_saved: a sentence on the last checkpoint."""
     if int(run.skipped_in_a_row) >= MOST_SKIPPED:
+        off = [name for name in ("clip_norm", "weight_decay") if not getattr(config, name)]
+        ways = ["a lower `learning_rate`", *(f"`{name}`" for name in off)]
         raise DivergedError(
             f"the loss or its gradient was not finite in {MOST_SKIPPED} steps in a row, up to step {int(run.step):,}, at a "
-            f"learning rate of {float(run.optimizer.learning_rate):g}. {last_saved}Start again with a lower "
-            "`learning_rate`, or with `clip_norm`."
+            f"learning rate of {float(run.optimizer.learning_rate):g}. {last_saved}Start again with {' or '.join(ways)}."
         )
 
 

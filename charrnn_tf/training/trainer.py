@@ -240,7 +240,7 @@ class Trainer:
                     with pace.training(plan.steps):
                         train_steps(windows, plan.time_fraction)
                         ended = self._budget_used()
-                    check_losses(self.state, self.directory.last_saved)
+                    check_losses(self.state, self.config, self.directory.last_saved)
                     if display:
                         display.progress(self.step, self.state.mean_loss(), pace.chars_per_second)
 
