@@ -181,21 +181,13 @@ class TrainConfig(_Checked):
         "cosine", "Learning-rate schedule; cosine falls from the peak to --final-rate.", OPTIMIZER, choices=SCHEDULES
     )
     final_rate: float = setting(
-        0.0,
-        "With --schedule cosine: learning rate at the end, as a fraction of the peak.",
-        OPTIMIZER,
-        shown="0.4 for Adam",
-        least=0,
-        most=1,
-    )
+        0.0, "With --schedule cosine: learning rate at the end, as a fraction of the peak.", OPTIMIZER,
+        shown="0.4 for Adam", least=0, most=1,
+    )  # fmt: skip
     averaging: float = setting(
-        0.0,
-        "Average the weights over the last part of the budget; this is its fraction (0: off).",
-        OPTIMIZER,
-        shown="0.3 for Adam",
-        least=0,
-        most=1,
-    )
+        0.0, "Average the weights over the last part of the budget; this is its fraction (0: off).", OPTIMIZER,
+        shown="0.3 for Adam", least=0, most=1,
+    )  # fmt: skip
     warmup_steps: int = setting(100, "Steps over which the learning rate rises from zero.", OPTIMIZER, least=0)
     step_epochs: int = setting(10, "With --schedule step: epochs between two drops of the rate.", OPTIMIZER, least=1)
     gamma: float = setting(0.2, "With --schedule step: factor of each drop.", OPTIMIZER, above=0)
@@ -206,12 +198,9 @@ class TrainConfig(_Checked):
         0.0, "Dropout rate on the recurrent weights.", REGULARIZATION, shown="0 to 0.5, by text and budget", least=0, below=1
     )
     weight_decay: float = setting(
-        0.0,
-        "Shrink kernels and embedding by this times the learning rate in each step, as AdamW does (0: off).",
-        REGULARIZATION,
-        shown="0.05 for Adam",
-        least=0,
-    )
+        0.0, "Shrink kernels and embedding by this times the learning rate in each step, as AdamW does (0: off).",
+        REGULARIZATION, shown="0.05 for Adam", least=0,
+    )  # fmt: skip
     state_reset: float = setting(
         0.05, "Probability that a stream starts a window from a zero state.", REGULARIZATION, least=0, most=1
     )

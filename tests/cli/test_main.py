@@ -145,7 +145,7 @@ def test_a_process_of_its_own_shows_no_lines_of_tensorflow(empty):
 @pytest.mark.usefixtures("reading")
 def test_a_full_standard_output_is_one_line(command):
     with open("/dev/full", "w", encoding="utf-8") as full:
-        done = processes.run(["-m", "charrnn_tf", *command.split()], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = start(*command.split(), stdout=full)
     assert_one_line(done.stderr)
     assert done.returncode == 1
 

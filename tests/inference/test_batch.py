@@ -35,7 +35,7 @@ def test_primes_of_unequal_length_together_give_what_each_gives_alone(trained, c
     assert [(each.text, each.prime) for each in written] == alone
     assert [each.sample for each in written] == [1, 2, 3] * len(PRIMES)
     assert {each.seed for each in written} == {4}
-    assert len({each.text for each in written}) == len(written)
+    assert len({(each.prime, each.text) for each in written}) == len(written)  # no two samples of a prime are equal
 
 
 def test_what_fits_in_memory_changes_no_text(sampler, monkeypatch):
