@@ -1,5 +1,7 @@
 """The stateful Keras model and its pure forward pass agree."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from charrnn_tf.network.cells import Engine
 from charrnn_tf.network.model import (
     _rows,
     advance,
+    begun,
     build_model,
     character_losses,
     input_table,
@@ -295,3 +298,12 @@ def test_shards_are_in_order_and_sizes_differ_by_at_most_one(size, shards, dynam
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_text_of_lines_begins_with_exactly_one_newline():
+    lines, plain = SimpleNamespace(line_start=4), SimpleNamespace()
+    for ids, expected in [([2, 3], [4, 2, 3]), ([4, 2], [4, 2]), ([4, 4], [4, 4]), ([], [4])]:
+        ids = np.array(ids, np.uint8)
+        assert begun(lines, ids).tolist() == expected
+        assert begun(lines, ids).dtype == np.uint8
+        assert begun(plain, ids) is ids
