@@ -302,8 +302,8 @@ def test_shards_are_in_order_and_sizes_differ_by_at_most_one(size, shards, dynam
 
 def test_a_text_of_lines_begins_with_exactly_one_newline():
     lines, plain = SimpleNamespace(line_start=4), SimpleNamespace()
-    for ids, expected in [([2, 3], [4, 2, 3]), ([4, 2], [4, 2]), ([4, 4], [4, 4]), ([], [4])]:
-        ids = np.array(ids, np.uint8)
+    for text, expected in [([2, 3], [4, 2, 3]), ([4, 2], [4, 2]), ([4, 4], [4, 4]), ([], [4])]:
+        ids = np.array(text, np.uint8)
         assert begun(lines, ids).tolist() == expected
         assert begun(lines, ids).dtype == np.uint8
         assert begun(plain, ids) is ids
