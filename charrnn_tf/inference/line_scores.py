@@ -51,8 +51,8 @@ def score_lines(
     sample without a prime begins; so all of its characters are scored. A newline at the end of a line, as in lines of a
     file, is dropped.
 
-    with_newline: also score a newline at the end of each line. unknown, normalize: as in `evaluate`. Raises TextError for
-    characters that the model never saw, with the number of the line.
+    with_newline: also score a newline at the end of each line. unknown: as in `evaluate`. normalize: form of the lines;
+    None is that of the run's text. Raises TextError, with the number of the line, for characters outside the vocabulary.
     """
     if isinstance(lines, str):
         raise ConfigError("`lines` must be a list of lines or a file, got one text; pass text.splitlines()")

@@ -44,9 +44,9 @@ class Trainer:
 
     ids: integers from 0 to V - 1, [characters]; the last `validation_fraction` of them is held out. A folder that already
     holds a run raises CheckpointError, unless `resume=True` continues from its latest checkpoint (with the same text and
-    settings, except budgets and reporting) or `overwrite=True` replaces the run as soon as the new one has saved. Without a
-    budget, `settings.merge.complete` sets one. Raises ConfigError for arguments that do not fit each other, and TextError
-    for a text too short for one window.
+    settings, except those of `schema.RESUMABLE`) or `overwrite=True` replaces the run as soon as the new one has saved.
+    Without a budget, `settings.merge.complete` sets one. Raises ConfigError for arguments that do not fit each other, and
+    TextError for a text too short for one window.
 
     text: record of the text, saved beside its ids. init_from: a checkpoint whose weights to start from.
     started: `time.monotonic()` at which `max_seconds` starts; default: only the time spent inside `run` counts.
