@@ -16,7 +16,7 @@ from ..errors import ConfigError, TextError
 from ..machine.estimate import rows_at_once
 from ..machine.hardware import parts_at_once
 from ..network.cells import State
-from ..network.model import shard, zero_state
+from ..network.model import join, shard, zero_state
 from ..network.products import Tensor
 from ..settings.schema import ModelConfig, whole_number
 from ..text.vocabulary import Ids, Vocabulary
@@ -140,7 +140,7 @@ class Writer:
         parts = [
             read_prime(self._model, shard(ids[:, :-1], n, self._shards), self._part(state, n)) for n in range(self._shards)
         ]
-        return _joined(parts)
+        return join(parts)
 
     def _write_all(
         self, ids: Tensor, state: Any, position: Tensor, length: Tensor, cuts: Cuts, seed: Tensor, samples: Tensor
@@ -160,15 +160,10 @@ class Writer:
             logits = tf.ensure_shape(logits, [None, None, self._config.vocab_size])
             parts.append((written, tf.nn.sparse_softmax_cross_entropy_with_logits(written, logits), after))
         all_ids, all_nats, states = zip(*parts, strict=True)
-        return tf.concat(all_ids, 1), tf.concat(all_nats, 1), _joined(states)
+        return tf.concat(all_ids, 1), tf.concat(all_nats, 1), join(states)
 
     def _part(self, whole: Any, n: int) -> Any:
         return tf.nest.map_structure(lambda each: shard(each, n, self._shards), whole)
-
-
-def _joined(states: Sequence[Any]) -> list[State]:
-    """The states of all rows, from those of each shard."""
-    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
 
 
 def _aligned(begins: Sequence[Ids]) -> npt.NDArray[np.int32]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from ..errors import ConfigError, concise
 from ..machine.hardware import gpus
 from ..network.cells import Engine, State
-from ..network.model import begun, character_losses, shard, zero_state
+from ..network.model import begun, character_losses, join, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..settings.schema import EVALUATED_STEPS, EVALUATED_STREAMS, ModelConfig
@@ -159,7 +159,7 @@ class Evaluator:
             nats, new = character_losses(self.model, part[0], part[2], engine=engine)
             totals.append(tf.reduce_sum(nats * tf.transpose(part[1])))
             after.append(new)
-        return tf.add_n(totals), tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
+        return tf.add_n(totals), join(after)
 
 
 def _warm_streams(ids: Ids, most: int) -> _Part:

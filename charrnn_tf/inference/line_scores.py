@@ -14,7 +14,7 @@ import tensorflow as tf
 from ..errors import ConfigError, TextError
 from ..machine.hardware import gpus, parts_at_once
 from ..network.cells import Engine, State
-from ..network.model import character_losses, shard, zero_state
+from ..network.model import character_losses, join, shard, zero_state
 from ..network.products import Tensor
 from ..runs.checkpoint import load_model
 from ..runs.record import Record
@@ -145,7 +145,7 @@ class LineScorer:
                 nats, new = character_losses(self._model, part[0], part[2], engine=engine)
                 totals.append(tf.reduce_sum(tf.where(tf.transpose(part[1]), tf.cast(nats, tf.float64), 0.0), axis=0))
                 after.append(new)
-            return tf.concat(totals, 0), tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
+            return tf.concat(totals, 0), join(after)
 
         states = tf.nest.map_structure(lambda part: tf.TensorSpec([None, *part.shape[1:]]), zero_state(self._config, 1))
         rows = [tf.TensorSpec([None, None], dtype) for dtype in (tf.int32, tf.bool)]

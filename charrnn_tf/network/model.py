@@ -210,6 +210,11 @@ def shard(whole: Tensor, n: int, shards: int) -> Tensor:
     return whole[n * size // shards : (n + 1) * size // shards]
 
 
+def join(shards: Sequence[Any]) -> Any:
+    """The shards' tensors, in nested lists and tuples of the same form, joined along their first axis."""
+    return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *shards)
+
+
 def _inputs(model: keras.Model, ids: Tensor) -> Tensor:
     """Input of the first layer, embedded or one-hot: ids [T, B] -> [T, B, F]."""
     inputs, embedded = _input_rows(model, recurrent_layers(model)[0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..errors import TextError, reason
+from ..errors import ConfigError, TextError, reason
 from ..files import sha256, write_file
 
 BLOCK_BYTES = 1 << 16
@@ -83,7 +83,7 @@ def fetch_corpus(
             write_file(target, with_newlines(partial.read_bytes()))  # through the same partial file
         else:
             partial.replace(target)
-    except OSError as error:
+    except (OSError, ConfigError) as error:
         raise TextError(f"can't save {name} as {str(target)!r}: {reason(error)}") from error
     return target
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..errors import DivergedError
 from ..machine.startup import check_process
 from ..network.cells import State
-from ..network.model import shard
+from ..network.model import join, shard
 from ..network.products import Tensor
 from ..settings.schema import ModelConfig, TrainConfig
 from .budget import steps_per_call
@@ -62,7 +62,7 @@ def compile_steps(run: RunState, model_config: ModelConfig, config: TrainConfig,
 
         before = [[tuple(part.value()[rows_n] for part in layer) for layer in run.recurrent] for rows_n in replica_rows]
         _, states = tf.while_loop(goes_on, body, (0, before), parallel_iterations=1)
-        after = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
+        after = join(states)
         for variable, value in zip(tf.nest.flatten(run.recurrent), tf.nest.flatten(after), strict=True):
             variable.assign(tf.concat([variable[: rows.start], value, variable[rows.stop :]], 0))
 

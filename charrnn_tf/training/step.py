@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from ..network.cells import Engine, State
-from ..network.model import character_losses, recurrent_layers, shard
+from ..network.model import character_losses, join, recurrent_layers, shard
 from ..network.products import Tensor
 from ..settings.schema import TrainConfig
 from .randomness import drop_outputs, drop_weights
@@ -80,8 +80,7 @@ def window_loss(
         nats, new = character_losses(model, part, before, drop if dropout else None, engine, kernels)
         losses.append(tf.reduce_mean(nats))
         after.append(new)
-    joined = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *after)
-    return tf.add_n(losses) / len(numbers), joined
+    return tf.add_n(losses) / len(numbers), join(after)
 
 
 def _dense(gradient: Any, variable: Tensor) -> Tensor:

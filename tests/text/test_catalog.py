@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from charrnn_tf.cli.main import cli
-from charrnn_tf.errors import TextError
+from charrnn_tf.errors import ConfigError, TextError
 from charrnn_tf.text import catalog
 from charrnn_tf.text.catalog import CORPORA, Named, fetch_corpus
 
@@ -90,6 +90,18 @@ def test_a_text_with_carriage_returns_alone_gets_newlines(server, tmp_path, monk
     path.unlink()
     monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(server.content), *2 * ["0" * 64]))
     with pytest.raises(TextError, match="the checksum differs"):
+        fetch_corpus("made-up", tmp_path)
+
+
+def test_a_full_disk_is_an_error_of_the_text(server, tmp_path, monkeypatch):
+    def full(path, content):
+        raise ConfigError("no space left on device")
+
+    whole = TEXT.replace(b"\r", b"\r\n")
+    sums = (hashlib.sha256(each).hexdigest() for each in (whole, TEXT))
+    monkeypatch.setitem(CORPORA, "made-up", Named("Made up", server.url, len(TEXT), *sums))
+    monkeypatch.setattr(catalog, "write_file", full)
+    with pytest.raises(TextError, match=r"can't save made-up as .*no space left"):
         fetch_corpus("made-up", tmp_path)
 
 
