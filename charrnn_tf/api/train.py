@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ ARGUMENTS = ("source", "text", "preset", "checkpoint_dir", "resume", "overwrite"
 
 @concise
 def train(
-    source: str | Path | Sequence[str | Path] | None = None,
+    source: str | Path | Iterable[str | Path] | None = None,
     *,
     text: str | None = None,
     preset: str | None = None,
@@ -72,15 +72,11 @@ def train(
         raise ConfigError("pass either `source` or `text`, not both")
     if text is not None:
         check_text(text)
-    if isinstance(source, str) and _is_prose(source):
-        raise ConfigError(f"{source[:20]!r}... is not the name of a file: pass a text itself as `text`")
+    sources = _names(source)
     file = read_settings(config) if config else {}
     in_file = file.pop("preset", DEFAULT)
-    if not isinstance(source, str | Path | None) and not list(source):
-        raise ConfigError("the list of files is empty; without `source`, train takes the built-in corpus")
-    sources = () if source is None else (source,) if isinstance(source, str | Path) else tuple(source)
     request = launch.Request(
-        tuple(str(source) for source in sources), str(checkpoint_dir), preset or in_file, file,
+        sources, str(checkpoint_dir), preset or in_file, file,
         {name: value for name, value in settings.items() if value is not None},
         None if init_from is None else str(init_from), overwrite, started, text,
     )  # fmt: skip
@@ -141,6 +137,21 @@ def _stopping(trainer: Trainer, names: Sequence[str]) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _names(source: str | Path | Iterable[str | Path] | None) -> tuple[str, ...]:
+    """The names of files in `source`."""
+    if source is None:
+        return ()
+    given: list[Any] = [*source] if isinstance(source, Iterable) and not isinstance(source, str) else [source]
+    if not given:
+        raise ConfigError("the list of files is empty; without `source`, train takes the built-in corpus")
+    for name in given:
+        if not isinstance(name, str | os.PathLike):
+            raise ConfigError(f"`source` must be a path, or several, got {name!r:.40}; pass a text itself as `text`")
+        if isinstance(name, str) and _is_prose(name):
+            raise ConfigError(f"{name[:20]!r}... is not the name of a file: pass a text itself as `text`")
+    return tuple(map(str, given))
 
 
 def _is_prose(source: str) -> bool:

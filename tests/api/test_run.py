@@ -177,6 +177,19 @@ def test_a_text_can_be_a_path_several_or_a_string(tmp_path):
     assert losses(tmp_path / "a") == losses(tmp_path / "c")
 
 
+@pytest.mark.parametrize("source", [5, b"text.txt", ["text.txt", 5], range(3), [b"text.txt"]])
+def test_a_source_that_is_no_path_is_refused(source):
+    with pytest.raises(ConfigError, match="`source` must be a path, or several, got "):
+        cr.train(source, display=False, **TINY)
+
+
+def test_an_iterator_of_paths_is_not_used_up_before_it_is_read(tmp_path):
+    quick = TINY | {"max_steps": 1, "validation_fraction": 0.0, "display": False}
+    cr.train("text.txt", checkpoint_dir="a", **quick)
+    cr.train(Path().glob("text.*"), checkpoint_dir="b", **quick)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
 def test_a_string_that_is_too_short_is_told_as_the_text():
     with pytest.raises(TextError, match=r"^the text: the text is too short"):
         cr.train(text=TEXT[:20], display=False, **TINY | {"validation_fraction": 0.0})
