@@ -14,6 +14,7 @@ from ..errors import ConfigError, warn
 from ..files import tensorflow_reads
 from ..inference.cuts import Cuts
 from ..inference.sampling import generate, read_prime, start_id
+from ..machine.startup import logging_kept
 from ..network.cells import State
 from ..network.model import advance, character_losses, line_start, state_names, weights, zero_state
 from ..network.products import Tensor
@@ -63,7 +64,8 @@ def export_saved_model(checkpoint: str | Path, output: str | Path) -> Path:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(tracked, str(partial), signatures=signatures, options=options)
+        with logging_kept():
+            tf.saved_model.save(tracked, str(partial), signatures=signatures, options=options)
         _forget_custom_gradients(partial / "saved_model.pb")
         shutil.rmtree(output, ignore_errors=True)
         partial.rename(output)

@@ -6,6 +6,7 @@ Code that needs TensorFlow calls `load` or `start`; importing the package leaves
 import faulthandler
 import functools
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -192,6 +193,19 @@ def in_force() -> dict[str, Any]:
         "onednn": os.environ.get(ONEDNN, "TensorFlow's choice"),
         **on_gpu,
     }
+
+
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Leave the root logger without a handler if it has none: TensorFlow's saving adds one, and ours and the user's
+    messages would look different from then on.
+    """
+    before = logging.root.handlers[:]
+    try:
+        yield
+    finally:
+        if not before:
+            logging.root.handlers.clear()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from ..errors import CheckpointError, reason, warn
 from ..files import literal_prefix, sha256
+from ..machine.startup import logging_kept
 from ..network.initializers import grown
 from ..network.model import build_model, weights
 from .find import NAME, list_checkpoints
@@ -43,7 +44,8 @@ def write(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         reached("folder")
-        tf.train.Checkpoint(**variables).write(str(partial / VARIABLES))
+        with logging_kept():
+            tf.train.Checkpoint(**variables).write(str(partial / VARIABLES))
         reached("variables")
         (partial / CONFIG).write_text(to_json(record), encoding="utf-8")
         _write_list(directory, record)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
@@ -494,6 +495,18 @@ def test_an_earlier_savedmodel_is_replaced(exported, tmp_path):
     assert not (output / "assets" / "old.txt").exists()
     assert set(Functions(output).initial_state(1)) == set(STATES["lstm"])
     assert [path.name for path in output.parent.iterdir()] == ["model"]
+
+
+def test_saving_leaves_the_root_logger_without_a_handler(tmp_path, monkeypatch):
+    """A warning after the first save was "WARNING:charrnn_tf:Warning: ..."."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    path = write_checkpoint(tmp_path)
+    assert logging.root.handlers == []
+    export_saved_model(path, tmp_path / "model")
+    assert logging.root.handlers == []
+    logging.basicConfig()  # the user's own
+    export_saved_model(path, tmp_path / "model")
+    assert len(logging.root.handlers) == 1
 
 
 DISK_FULL = [OSError(28, "No space left on device"), tf.errors.ResourceExhaustedError(None, None, "disk full")]
