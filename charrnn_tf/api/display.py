@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TREND = 8  # losses in a trend
 SAMPLE_LINES = 8  # of the latest sample in the live display
+PANEL_FRAME = 4  # columns of a panel's sides
 LEVELS = "▁▂▃▄▅▆▇█"
 CONTROLS = {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n"}  # shown by their pictures
 CONTROLS |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
@@ -97,8 +98,10 @@ class TrainDisplay:
         parts: list[Any] = [bars, Text(self._line, no_wrap=True, overflow=overflow)]
         if latest := self._latest:  # copied: another thread may change it
             step, text = latest
-            lines = Text("\n".join(text.split("\n")[:SAMPLE_LINES]), no_wrap=True, overflow=overflow)
-            parts.append(Panel(lines, title=f"sample at step {step:,}", title_align="left"))
+            wrapped = Text(text).wrap(self._console, max(self._console.width - PANEL_FRAME, 10))
+            parts.append(
+                Panel(Text("\n").join(wrapped[:SAMPLE_LINES]), title=f"sample at step {step:,}", title_align="left")
+            )
         return Group(*parts)
 
     def _trend(self, losses: Sequence[float]) -> str:

@@ -16,7 +16,7 @@ from ..runs.chart import chart
 from ..runs.find import find, find_record, holds_run, identity, list_checkpoints, without_checkpoints
 from ..runs.metrics import METRICS, Row, read_rows
 from ..runs.record import Record
-from ..settings.merge import hint
+from ..settings.merge import hint, with_options
 from ..text.corpus import check_length, load_corpus
 from ..text.names import check_text
 from ..text.vocabulary import Ids
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from ..inference.line_scores import LineScore
     from ..inference.sampling import Sample, Sampler
 
-CUTS = ("top_n", "top_p", "min_p", "temperature", "unknown", "normalize", "errors", "chunk")  # arguments of `Sampler.chunks`
+DRAWING = {  # arguments of `Sampler.sample`, with their defaults
+    "temperature": 1.0, "top_n": 5, "top_p": 1.0, "min_p": 0.0, "stop": None, "unknown": "error", "normalize": None,
+    "errors": "replace",
+}  # fmt: skip
 ROWS_SHOWN = 20  # of a history's table in a notebook
 
 
@@ -102,21 +105,37 @@ class Run:
             kept = self._sampler = identity(path), Sampler.from_checkpoint(path)
         return kept[1]
 
+    @with_options(DRAWING)
     @concise
     def sample(
-        self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None, **cuts: Any
-    ) -> Sample:
+        self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None,
+        **drawing: Any,
+    ) -> Sample:  # fmt: skip
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
 
-        cuts: `top_n`, `top_p`, `min_p`, `temperature`, `unknown`, `normalize`, `errors`, `chunk`, as in `Sampler.chunks`.
-        seed: None draws a new one. Raises ConfigError for other arguments.
+        seed: None draws a new one; the result has it as `seed`. temperature: below 1 is safer, above 1 bolder; 0 takes the
+        likeliest character. top_n, top_p, min_p: cut unlikely characters off (0, 1 and 0: no cut). stop: the text ends
+        before this would appear. unknown: "skip" drops characters of the prime that the model never saw. normalize, errors:
+        as in `Sampler.chunks`. For several texts at once, see `sample_many`. Raises ConfigError for other arguments.
         """
-        for name in cuts:
-            if name not in CUTS:
-                raise ConfigError(f"sample has no argument {name!r}{hint(name, CUTS)}")
+        for name in drawing:
+            if name not in DRAWING:
+                many = "; `sample_many` has" if name in ("num_samples", "primes") else hint(name, DRAWING)
+                raise ConfigError(f"sample has no argument {name!r}{many}")
         seed = secrets.randbelow(2**31) if seed is None else seed
-        return self.sampler(checkpoint).sample(prime, length, seed=seed, **cuts)
+        return self.sampler(checkpoint).sample(prime, length, seed=seed, **drawing)
 
+    @concise
+    def show(self, text: str | Path, *, checkpoint: str | Path = "latest", limit_chars: int = 5000) -> Sample:
+        """A text, or the text of a file, for a notebook to show with each character coloured by its surprise.
+
+        Characters that the model never saw are left out. limit_chars: length to read.
+        """
+        path, record = find_record(checkpoint, self.directory)
+        ids = _encode(text, record, "skip", limit_chars, **record.reading(None, None))
+        return self.sampler(path).shown(record.vocabulary.decode(ids))
+
+    @concise
     def sample_many(
         self, primes: Iterable[str], num_samples: int = 1, length: int = 1000, *, checkpoint: str | Path = "latest",
         seed: int | None = None, **settings: Any,
@@ -125,6 +144,7 @@ class Run:
         seed = secrets.randbelow(2**31) if seed is None else seed
         return self.sampler(checkpoint).sample_many(primes, num_samples, length, seed=seed, **settings)
 
+    @concise
     def score_lines(
         self, lines: Iterable[str], *, checkpoint: str | Path = "latest", with_newline: bool = False, unknown: str = "error",
         normalize: str | None = None,
@@ -184,6 +204,8 @@ class Run:
         """
         from ..files import write_file
 
+        if not os.path.isdir(Path(path).absolute().parent):  # before reading, which takes long
+            raise ConfigError(f"can't write {str(path)!r}: there is no folder {str(Path(path).parent)!r}")
         found, record = find_record(checkpoint, self.directory)
         ids = _encode(text, record, unknown, limit_chars, **record.reading(encoding, normalize))
         startup.start(1)
@@ -193,6 +215,7 @@ class Run:
         write_file(path, report(found, ids, title, seed=seed).encode("utf-8", "surrogateescape"))
         return Path(path)
 
+    @concise
     def plot(self, path: str | Path | None = None, *, against: str = "steps") -> Any:
         """Plot the losses: a matplotlib figure, or the path of the .png, .svg or .pdf file that is written."""
         from ..insight import plots

@@ -1,5 +1,6 @@
 """The lines that a run prints before it starts (text, model, device, steps, disk, chosen settings) and after it ends."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from ..network.cells import Engine
 from ..runs.metrics import nats
 from ..runs.record import source_list
 from ..settings.merge import Resolved
+from ..text.corpus import TextRecord
+from ..text.names import STANDARD_INPUT
+from ..text.sources import GIVEN, GIVEN_IDS
 from ..training.trainer import Trainer
 
 
@@ -22,7 +26,7 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
     kept = characters - trainer.text.left_out
     held_out, validating = trainer.held_out, trainer.validation_characters
     yield (
-        f"Text: {f'{kept:,} of ' if kept < characters else ''}{characters:,} characters"
+        f"Text: {_title(trainer.text)}{f'{kept:,} of ' if kept < characters else ''}{characters:,} characters"
         f"{f' in {files:,} files' if files > 1 else ''}, "
         f"{trainer.model_config.vocab_size:,} distinct; the last {held_out:,} are held out for validation"
         f"{f' ({validating:,} of them are read)' if validating < held_out else ''}."
@@ -45,6 +49,8 @@ def introduction(trainer: Trainer, resolved: Resolved) -> Iterator[str]:
         f"Checkpoints: {megabytes(size)} each, at most {config.keep + 1} kept in {trainer.directory.path}: "
         f"{megabytes(size * (config.keep + 1))}{lists}."
     )
+    if trainer.step:
+        yield f"Continuing from {trainer.directory.latest}."
     yield from notes(trainer)
     if resolved.chosen:
         yield "Chosen for this text, budget and machine (any setting overrides it):"
@@ -64,12 +70,19 @@ def conclusion(trainer: Trainer) -> Iterator[str]:
     spent = {part: seconds for part, seconds in trainer.pace.spent.items() if seconds >= 1}
     if trainer.config.max_seconds is not None and spent:
         parts = ", ".join(f"{part} {duration(seconds)}" for part, seconds in spent.items())
-        yield f"Time: {duration(trainer.seconds)}; {parts}, the rest starting."
+        before = f", {duration(trainer.seconds_before)} of it before this" if trainer.seconds_before else ""
+        yield f"Time: {duration(trainer.seconds)}{before}; {parts}, the rest starting."
     last, best = trainer.last_validation, trainer.directory.best
     if last is not None:
         yield f"Last validation: {nats(last)}."
     if best and best.validation_loss is not None:
         yield f"Best validation: {nats(best.validation_loss)}, in {best.name}."
+
+
+def _title(text: TextRecord) -> str:
+    """The name of a text that is a single file, or the built-in corpus."""
+    names = [os.path.basename(source.path) for source in text.sources] or ["the built-in corpus"]
+    return f"{names[0]}, " if len(names) == 1 and names[0] not in (GIVEN, GIVEN_IDS, STANDARD_INPUT) else ""
 
 
 def _device(trainer: Trainer) -> str:
@@ -84,8 +97,13 @@ def _device(trainer: Trainer) -> str:
 
 
 def notes(trainer: Trainer) -> list[str]:
-    """Remarks on a precision that the device lacks, a changed machine, or a used-up budget."""
+    """Remarks on line ends, a precision that the device lacks, a changed machine, or a used-up budget."""
     config, engine, notes = trainer.config, trainer.state.engine, []
+    if not trainer.step and config.vocabulary == "corpus" and "\r" in trainer.vocabulary.characters:
+        notes.append(
+            "Lines of this text end as on Windows, in \\r\\n: samples will have the \\r too. To drop it, convert the file "
+            "(dos2unix), or read the text in Python with open(file).read()."
+        )
     if config.precision != "float32" and engine is Engine.CUDNN:
         rounded = "float32 (products in TF32)" if tf32() else "float32"
         notes.append(f"`precision` {config.precision} counts on a CPU only: on a GPU cuDNN computes in {rounded}.")

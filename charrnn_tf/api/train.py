@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, concise
 from ..machine import startup
 from ..runs.find import holds_run
-from ..settings.merge import hint, read_settings
+from ..settings.merge import hint, read_settings, with_options
 from ..settings.presets import DEFAULT
 from ..settings.schema import SETTINGS
 from ..text.names import check_text
@@ -34,6 +34,7 @@ LONGEST_NAME = 1000  # characters
 ARGUMENTS = ("source", "text", "preset", "checkpoint_dir", "resume", "overwrite", "init_from", "config", "display")
 
 
+@with_options(dict.fromkeys(SETTINGS))
 @concise
 def train(
     source: str | Path | Iterable[str | Path] | None = None,
@@ -53,8 +54,9 @@ def train(
     source: a path or several (files, folders, globs); None: the built-in corpus. text: a string to train on instead.
     preset: "default" unless the TOML file `config` has another. resume: continue the run in `checkpoint_dir`. overwrite:
     replace it, once the first checkpoint of the new run is complete. init_from: fine-tune from a checkpoint or a run's
-    folder. display: True shows progress, False is silent, None shows it in notebooks and terminals. settings: the options
-    of `train` by their names with underscores, such as `max_seconds=600` or `hidden_size=256`.
+    folder. display: True shows progress, False is silent, None shows it in notebooks and terminals. All other arguments are
+    the settings of a run, such as `max_seconds=600` or `hidden_size=256`; docs/settings.md explains each. None takes the
+    preset's, which the run prints; on `resume`, the run's own.
 
     An interrupt (KeyboardInterrupt) saves within one step and returns the run with `stopped` True. Raises CharRNNError.
 

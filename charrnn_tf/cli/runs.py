@@ -43,7 +43,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'name':<16} {'epoch':>8} {'train':>8} {'validation':>11} {'date':<20} {'size':>9}"]
     for row in rows:
         train, validation = ("-" if row[name] is None else f"{row[name]:.4f}" for name in ("train_loss", "validation_loss"))
-        mark = "*" if row["best"] else " "
+        mark = "*" if row["best"] and row["validation_loss"] is not None else " "
         lines.append(
             f"{row['name']:<16} {row['epoch']:>8.2f} {train:>8} {validation:>10}{mark} {row['date']:<20} "
             f"{row['size'] / 1e6:>6.1f} MB"

@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,12 +23,14 @@ from ..runs.record import read_record
 from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
 from .cuts import Cuts, choose, chooser
+from .stopping import Stopping
 
 if TYPE_CHECKING:
     from .batch import Completion, Writer
 
 CHUNK = 100  # characters per compiled call, after which they are printed
 SHOWN = 5_000  # upper bound on characters that a notebook colours
+WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; font-family: monospace"
 MOST_OF_PRIME = 100_000  # last characters of a long prime that are read; earlier ones no longer affect the state
 
 
@@ -98,22 +101,30 @@ def write(
 
 
 class Sample(str):
-    """A generated text. A notebook shows it with each character coloured by its surprise."""
+    """A text with the model that generated or read it. A notebook shows each character coloured by its surprise."""
 
     sampler: "Sampler"
+    seed: int | None = None  # that repeats it; None for a text that was not generated
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         """Copies are plain strings."""
         return str, (str(self),)
 
     def _repr_html_(self) -> str:
-        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more)."""
+        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more), and a key."""
+        characters, bits = self.sampler.surprise(self[:SHOWN])
+        ends = [f"{this}{after}" == "\r\n" for this, after in zip(characters, [*characters[1:], ""], strict=True)]
         spans = (
-            f'<span title="{bits:.2f} bits" style="background-color: rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})">'
-            f"{html.escape(character)}</span>"
-            for character, bits in zip(*self.sampler.surprise(self[:SHOWN]), strict=True)
+            f'<span title="{each:.2f} bits" style="background-color: {_orange(each)}">'
+            f"{'' if end else html.escape(character)}</span>"
+            for character, each, end in zip(characters, bits, ends, strict=True)
         )
-        return f'<pre style="white-space: pre-wrap">{"".join(spans)}</pre>'
+        key = "".join(f'<span style="background-color: {_orange(each)}"> {each} </span>' for each in (0, 2, 4, 6, 8))
+        seed = "" if self.seed is None else f"; seed {self.seed}"
+        return (
+            f'<pre style="{WRAPPED}">{"".join(spans)}</pre>'
+            f'<div style="font-size: smaller; white-space: pre">surprise in bits:{key}or more{seed}</div>'
+        )
 
 
 class Sampler:
@@ -227,6 +238,8 @@ class Sampler:
 
     def as_read(self, prime: str, unknown: str = "error", normalize: str | None = None) -> str:
         """A prime as the model reads it: normalized, and without the characters that it skips. See `chunks`."""
+        if not isinstance(prime, str):
+            raise ConfigError(f"a prime must be a string, got {prime!r:.40}; for several, use `sample_many`")
         prime = normalized(prime, normalize or self.normalize)
         skipping = unknown == "skip" and not isinstance(self.vocabulary, ByteVocabulary)
         return self.vocabulary.decode(self.vocabulary.encode(prime, unknown)) if skipping else prime
@@ -244,12 +257,30 @@ class Sampler:
             ends = [decode([]) for decode in decoders] if position + chunk >= length else [""] * len(pieces)
             yield [piece + end for piece, end in zip(pieces, ends, strict=True)]
 
-    def sample(self, prime: str = "", length: int = 1000, **settings: Any) -> Sample:
-        """The prime as it was read and `length` characters after it, of the first text; settings as for `chunks`."""
-        written = "".join(texts[0] for texts in self.chunks(prime, length, **settings))
-        text = Sample(self.as_read(prime, settings.get("unknown", "error"), settings.get("normalize")) + written)
-        text.sampler = self
+    def sample(
+        self, prime: str = "", length: int = 1000, *, stop: str | None = None, seed: int = 0, **settings: Any
+    ) -> Sample:
+        """The prime as it was read and `length` characters after it, of the first text; settings as for `chunks`.
+
+        stop: the text ends before this would appear after the prime.
+        """
+        if stop is not None and (not isinstance(stop, str) or not stop):
+            raise ConfigError(f"`stop` must be a text that is not empty, got {stop!r}")
+        stopping = Stopping([stop] if stop else [])
+        for texts in self.chunks(prime, length, seed=seed, **settings):
+            stopping.add(texts[0])
+            if stopping.ended:
+                break
+        written = stopping.take(last=True)
+        text = self.shown(self.as_read(prime, settings.get("unknown", "error"), settings.get("normalize")) + written)
+        text.seed = seed
         return text
+
+    def shown(self, text: str) -> Sample:
+        """A text that a notebook shows with each character coloured by its surprise, as it shows samples."""
+        sample = Sample(text)
+        sample.sampler = self
+        return sample
 
     def sample_many(
         self, primes: Iterable[str], num_samples: int = 1, length: int = 1000, *, stop: str | None = None, **settings: Any
@@ -301,10 +332,15 @@ class Sampler:
 
 def check_length(length: int, seed: int) -> None:
     """Raise ConfigError for a text's length or seed that is out of range."""
-    if not 1 <= length < 2**31:
-        raise ConfigError(f"`length` must be at least 1 and below 2**31, got {length}")
-    if not -(2**63) <= seed < 2**63:
-        raise ConfigError(f"`seed` must be a 64-bit number, got {seed}")
+    if not isinstance(length, Integral) or not 1 <= length < 2**31:
+        raise ConfigError(f"`length` must be a whole number of at least 1 and below 2**31, got {length!r}")
+    if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+        raise ConfigError(f"`seed` must be a whole number of 64 bits, got {seed!r}")
+
+
+def _orange(bits: float) -> str:
+    """The background of a character with this surprise."""
+    return f"rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})"
 
 
 def start_id(vocabulary: Vocabulary) -> int:

@@ -134,16 +134,24 @@ def as_svg(figure: Figure) -> str:
 
 
 def smoothed(values: Values, amount: float, spans: Sequence[float] | None = None) -> Values:
-    """Running mean in which each value weighs `amount` times as much as the next; gaps (nan) are ignored.
+    """Mean around each value, in which neighbours weigh `amount` times as much with each step away; gaps (nan) are ignored.
 
-    spans: length of each value's interval relative to the typical one; it scales the value's weight and the decay.
+    It looks ahead as far as back, so that a falling line does not lag. spans: length of each value's interval relative to
+    the typical one; it scales the value's weight and the decay.
     """
-    out, total, weight = np.empty_like(values), 0.0, 0.0
-    for n, (value, span) in enumerate(zip(values, spans or [1.0] * len(values), strict=True)):
-        if not math.isnan(value):
-            total, weight = amount**span * total + span * value, amount**span * weight + span
-        out[n] = total / weight if weight else math.nan
-    return out
+    lengths = np.asarray(spans or [1.0] * len(values))
+    own = np.where(np.isnan(values), 0.0, [lengths * np.nan_to_num(values), lengths])  # totals and weights
+    both = _decayed(own, amount**lengths) + _decayed(own[:, ::-1], amount ** lengths[::-1])[:, ::-1] - own
+    with np.errstate(invalid="ignore"):
+        return np.asarray(both[0] / both[1])
+
+
+def _decayed(terms: Values, decays: Values) -> Values:
+    """Running sums [2, N] of terms [2, N]; each term decays what came before it, one without weight nothing."""
+    sums = np.zeros_like(terms)
+    for n, (term, decay) in enumerate(zip(terms.T, decays, strict=True)):
+        sums[:, n] = (sums[:, n - 1] if n else 0.0) * (decay if term[1] else 1.0) + term
+    return sums
 
 
 def _empty_figure(look: str) -> tuple[Figure, Axes]:
@@ -173,12 +181,14 @@ def _draw_run(axes: Axes, run: Run, against: str, smoothing: float, colour: str)
     """Draw a run's lines; returns the losses that the scale must cover: all but the first steep fall."""
     places, training, validation = run.places(against), run.losses("train_loss"), run.losses("validation_loss")
     name = ("./" if run.name.startswith("_") else "") + run.name.replace("$", r"\$")  # both are special to matplotlib
+    label = f"{name}, training"
     if smoothing and len(places) >= LEAST_SMOOTHED:
         axes.plot(places, training, color=colour, alpha=0.25, linewidth=0.8)
         steps = np.diff([row.step for row in run.rows], prepend=0)  # the last row of an epoch may stand for fewer steps
         training = smoothed(training, smoothing, list(steps / np.median(steps)))
+        label += ", smoothed"
     alone = "o" if len(places) == 1 else None
-    axes.plot(places, training, color=colour, linewidth=1.6, marker=alone, label=f"{name}, training")
+    axes.plot(places, training, color=colour, linewidth=1.6, marker=alone, label=label)
     there = ~np.isnan(validation)
     if there.any():
         axes.plot(

@@ -31,7 +31,7 @@ def chart(rows: Sequence[Row]) -> str:
     for colour, point in alone + [(VALIDATION, point) for point in lines[VALIDATION]]:
         x, y = place(*point)
         drawn += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>'
-    validated = "validation loss, nats per character" if lines[VALIDATION] else "nats per character, without validation"
+    validated = "validation loss, nats per character" if lines[VALIDATION] else "nats per character; not validated yet"
     labels = "".join(
         f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="{colour}">{text}</text>'
         for x, y, anchor, colour, text in (

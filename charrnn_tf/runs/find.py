@@ -148,9 +148,10 @@ def holds_run(directory: str | Path) -> bool:
 def check_empty(directory: str | Path) -> None:
     """Raise CheckpointError if a folder holds a run."""
     if holds_run(directory):
+        saved = os.path.exists(os.path.join(directory, INDEX)) or list_checkpoints(directory)
+        held = "a run. Use `resume` to continue it," if saved else "a run that has saved nothing. Use"
         raise CheckpointError(
-            f"{str(directory)!r} already holds a run. Use `resume` to continue it, `overwrite` to replace it, or another "
-            "`checkpoint_dir`."
+            f"{str(directory)!r} already holds {held} `overwrite` to replace it, or another `checkpoint_dir`."
         )
 
 
@@ -161,7 +162,7 @@ def without_checkpoints(directory: str | Path) -> CheckpointError:
         return CheckpointError(f"{str(directory)!r} is a checkpoint; its run's folder is {run!r}")
     hint = TRAIN_HINT
     if os.path.exists(os.path.join(directory, METRICS)):
-        hint = "Its run has not saved one yet: wait for one, or start again with `overwrite`."
+        hint = "Its run has saved none. If it is still training, wait for one; otherwise start again with `overwrite`."
     return CheckpointError(f"no checkpoints in {str(directory)!r}. {hint}")
 
 

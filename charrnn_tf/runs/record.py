@@ -128,8 +128,9 @@ def verify(path: Path) -> None:
     Files that have not changed since this process verified them are not hashed again.
     """
     if not (path / CONFIG).is_file():
-        if (path / INDEX).is_file() and (inside := [str(file.parent) for file in path.glob(f"i*/{CONFIG}")]):
-            raise CheckpointError(f"{str(path)!r} is a run's folder; pass one of its checkpoints: {max(inside)!r}")
+        if (path / INDEX).is_file() and (inside := [file.parent for file in path.glob(f"i*_l*/{CONFIG}")]):
+            latest = max(inside, key=lambda folder: int("0" + re.sub(r"\D.*", "", folder.name[1:])))
+            raise CheckpointError(f"{str(path)!r} is a run's folder; pass one of its checkpoints: {str(latest)!r}")
         raise CheckpointError(f"{str(path)!r} is not a checkpoint: it has no {CONFIG}. {TRAIN_HINT}")
     try:
         state, settled = _state(path)

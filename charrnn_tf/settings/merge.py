@@ -8,13 +8,14 @@ one) return frozen settings that include budget, validation interval, shards and
 
 import dataclasses
 import difflib
+import inspect
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, reason
+from ..errors import ConfigError, Function, reason
 from ..files import open_file
 from .presets import DEFAULT, PRESETS, check_preset
 from .recipe import BY_SPEED, FOR_ADAM, Choice, Machine, default_shards, recipe
@@ -241,6 +242,19 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         if name not in names:
             raise ConfigError(f"{str(path)!r} has an unknown setting {name!r}{hint(name, names)}")
     return settings
+
+
+def with_options(defaults: Mapping[str, Any]) -> Callable[[Function], Function]:
+    """Decorate a function that takes options as `**named`: `help` and tab completion show each with its default."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        more = (inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items())
+        function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+        return function
+
+    return decorate
 
 
 def hint(name: str, names: Collection[str]) -> str:

@@ -3,9 +3,10 @@
 import codecs
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
@@ -73,10 +74,12 @@ class Setting:
             return value if value == EPOCH else whole_number(name, value, also=f" or {EPOCH!r}", **self.bounds)
         if self.kind is float:
             return finite_number(name, value, **self.bounds)
-        items = value if self.kind is tuple else [value]
+        items = value if self.kind is tuple and not isinstance(value, str) else [value]
         item_type = bool if self.kind is bool else str
         if not isinstance(items, list | tuple) or not all(isinstance(item, item_type) for item in items):
-            wanted = "true or false" if self.kind is bool else "a list of texts" if self.kind is tuple else "a text"
+            wanted = (
+                "true or false" if self.kind is bool else "a text or a list of texts" if self.kind is tuple else "a text"
+            )
             raise ConfigError(f"`{name}` must be {wanted}, got {value!r}")
         return tuple(items) if self.kind is tuple else value
 
@@ -220,7 +223,10 @@ class TrainConfig(_Checked):
         None, "Steps between samples, or the word epoch.", DISPLAY, kind=Interval, shown="never", least=1
     )
     sample_prime: tuple[str, ...] = setting(
-        ("The ",), r"Beginning of a sample, with escapes such as \n; repeat the option for several.", DISPLAY, shown="'The '"
+        ("The ",),
+        r"Beginning of a sample, with escapes such as \n; repeat the option for several.",
+        DISPLAY,
+        shown="'The ', or the text's first word",
     )
     sample_length: int = setting(200, "Characters in a sample.", DISPLAY, least=1, most=LONGEST_SAMPLE)
     sample_top_n: int = setting(5, "Top-n (top-k) of samples; 0: no cut.", DISPLAY, least=0)
@@ -331,11 +337,12 @@ def finite_number(
 
 def check_cuts(top_n: int, top_p: float, temperature: float, min_p: float = 0.0) -> None:
     """Raise ConfigError for sampling settings that are out of range."""
-    if top_n < 0:
-        raise ConfigError(f"`top_n` must be at least 0 (no cut), got {top_n}")
-    if not 0 < top_p <= 1:
-        raise ConfigError(f"`top_p` must be above 0 and at most 1 (no cut), got {top_p}")
-    if not 0 <= min_p <= 1:
-        raise ConfigError(f"`min_p` must be from 0 (no cut) to 1, got {min_p}")
-    if not 0 <= temperature < math.inf:
-        raise ConfigError(f"`temperature` must be a number of at least 0 (always the likeliest), got {temperature}")
+
+    def within(name: str, value: Any, bounds: str, inside: Callable[[Any], bool], kind: Any = Real) -> None:
+        if not isinstance(value, kind) or not inside(value):
+            raise ConfigError(f"`{name}` must be {bounds}, got {value!r}")
+
+    within("top_n", top_n, "a whole number of at least 0 (no cut)", lambda n: n >= 0, Integral)
+    within("top_p", top_p, "a number above 0 and at most 1 (no cut)", lambda p: 0 < p <= 1)
+    within("min_p", min_p, "a number from 0 (no cut) to 1", lambda p: 0 <= p <= 1)
+    within("temperature", temperature, "a number of at least 0 (always the likeliest)", lambda t: 0 <= t < math.inf)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..errors import ConfigError, TextError, reason
+from ..errors import ConfigError, TextError, concise, reason
 from ..files import sha256, write_file
 
 BLOCK_BYTES = 1 << 16
@@ -50,6 +50,7 @@ CORPORA = {
 }
 
 
+@concise
 def fetch_corpus(
     name: str,
     directory: str | Path = "data",

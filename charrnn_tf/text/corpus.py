@@ -21,7 +21,7 @@ from ..errors import ConfigError, TextError, concise, listed, warn
 from ..settings.schema import ADD, VOCABULARIES
 from . import cache
 from .detection import FEW, MOST_NULS
-from .new_characters import NAMED, Added, check_can_add, most_frequent, occurrences
+from .new_characters import NAMED, Added, check_can_add, check_line_ends, most_frequent, occurrences
 from .sources import GIVEN, Text
 from .vocabulary import ByteVocabulary, Ids, Vocabulary, code_points
 
@@ -240,7 +240,7 @@ class _Reader:
         counts, record = self._count()
         _check(record, expected)
         if not counts.any():
-            raise TextError(f"{self.text.title} is empty: there is nothing to learn from")
+            raise TextError(f"{self.text.title} is empty")
         nuls = counts[0] / record.characters
         if nuls > MOST_NULS and record.characters >= FEW and self.text.files != (GIVEN,) and not self.text.as_bytes:
             raise TextError(f"{self.text.title} is not plain text: {nuls:.0%} of its characters are NULs")
@@ -250,6 +250,7 @@ class _Reader:
             vocabulary = vocabulary.extended(map(chr, np.flatnonzero(counts)))
         added = Added.of(self.vocabulary, vocabulary, most_added)
         present = "".join(map(chr, np.flatnonzero(counts)))
+        check_line_ends(self.vocabulary, present, self.text.title)
         try:
             known = vocabulary.encode_characters(present, self.handling)
         except TextError as error:
@@ -301,8 +302,7 @@ class _Reader:
         left = size
         for block in self.text.blocks(self._progress("Encoding")):
             ids = vocabulary.encode_characters(block, self.handling)
-            left -= len(ids)
-            if left < 0:
+            if (left := left - len(ids)) < 0:
                 break
             yield ids
         if left:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, describe_character
+from ..errors import ConfigError, describe_character, warn
 from .vocabulary import ByteVocabulary, Vocabulary
 
 NAMED = 5  # characters that a message names
@@ -35,7 +35,9 @@ class Added:
 
 def occurrences(most: Most) -> str:
     """Characters and how often each occurs, for a message."""
-    return ", ".join(f"{describe_character(character)} {count:,} times" for character, count in most)
+    return ", ".join(
+        f"{describe_character(character)} {count:,} time{'s' if count > 1 else ''}" for character, count in most
+    )
 
 
 def check_can_add(vocabulary: Any, model: str = "the model") -> None:
@@ -54,3 +56,14 @@ def most_frequent(counts: npt.NDArray[np.int64], vocabulary: Vocabulary) -> Most
     others[vocabulary.code_points] = 0
     present = np.flatnonzero(others)
     return tuple((chr(n), int(others[n])) for n in present[np.argsort(-others[present], kind="stable")][:NAMED])
+
+
+def check_line_ends(known: Vocabulary | str, present: str, title: str) -> None:
+    """Warn if a text has other line ends than the text of an existing model: its characters are all known, but rarely met.
+
+    known: the model's vocabulary; a string for a new model. present: the text's characters.
+    """
+    if isinstance(known, str | ByteVocabulary) or known.characters == Vocabulary.printable().characters:
+        return
+    if "\r" in known.characters and "\n" in present and "\r" not in present:
+        warn(f"lines of {title} end in \\n, those of the model's own text in \\r\\n: the model expects \\r before each \\n.")

@@ -134,7 +134,8 @@ class Vocabulary:
             more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
             form = self._form_of(strangers)
             remedy = f"It knows them in the form `normalize` {form}" if form else "Leave them out, or use `unknown` skip"
-            raise TextError(f"characters the model never saw: {shown}{more}. {remedy}.")
+            windows = " Lines of this text end as on Windows, in \\r\\n." if "\r" in strangers and "\n" in text else ""
+            raise TextError(f"characters the model never saw: {shown}{more}.{windows} {remedy}.")
         return ids[known].astype(self.dtype)
 
     def _form_of(self, characters: Iterable[str]) -> str | None:

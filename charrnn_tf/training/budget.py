@@ -48,14 +48,14 @@ class Calendar:
         """Whether `max_steps` or `epochs` is used up."""
         return self.total_steps is not None and step >= self.total_steps
 
-    def why_ended(self, step: int, seconds: float, early: bool) -> str | None:
+    def why_ended(self, step: int, time_used: bool, early: bool) -> str | None:
         """The budget that has ended a run, and how to continue it, as a message; None if the run has not ended."""
         if self.steps_done(step):
             return "All steps of this run are done. To continue, pass a larger `max_steps` or `epochs`."
         if early:
             return "This run has ended early. To continue, pass a larger `patience`, or 0."
-        if self.config.max_seconds is not None and seconds >= self.config.max_seconds:
-            return "Time budget used up. To continue, pass a larger `max_seconds`, or `max_steps` or `epochs`."
+        if time_used:
+            return "Time budget used up. To continue, pass a larger `max_seconds` (in total), or `max_steps` or `epochs`."
         return None
 
     def steps_to_event(self, step: int) -> int:

@@ -19,8 +19,10 @@ from ..text.corpus import Source, TextRecord
 from ..text.new_characters import check_can_add
 from ..text.sources import GIVEN_IDS
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary
+from .budget import Calendar
 from .replicas import ALONE, Replicas
 
+SEARCHED, LONGEST_WORD = 1_000_000, 12  # characters of a text, and of a word, for a sample's prime
 SHAPE = ("cell", "hidden_size", "num_layers", "embedding_size")  # of a model's weights, beside its vocabulary
 
 
@@ -80,11 +82,23 @@ def checked(
             f"`ids` must be from 0 to {len(vocabulary) - 1}, since the vocabulary has {len(vocabulary)} characters; at "
             f"position {place:,} there is {ids[place]}"
         )
+    if train_config.sample_prime == TrainConfig.sample_prime:
+        train_config = dataclasses.replace(train_config, sample_prime=(_first_prime(ids, vocabulary),))
     if isinstance(vocabulary, ByteVocabulary):
         return ids, dataclasses.replace(train_config, vocabulary="bytes")
     if train_config.vocabulary == "bytes":
         raise ConfigError("`vocabulary` bytes needs charrnn_tf.text.vocabulary.ByteVocabulary()")
     return ids, train_config
+
+
+def _first_prime(ids: Ids, vocabulary: Vocabulary) -> str:
+    """The default prime, or the text's first word where the beginning of the text does not contain it."""
+    (usual,) = TrainConfig.sample_prime
+    begin = vocabulary.decode(ids[:SEARCHED])
+    words = begin.split(maxsplit=1)
+    if usual in begin or not words:
+        return usual
+    return words[0][:LONGEST_WORD] + " " * (len(words) > 1 and len(words[0]) <= LONGEST_WORD)
 
 
 def record_of(ids: Ids) -> TextRecord:
@@ -152,3 +166,14 @@ def _differ(theirs: Vocabulary, ours: Vocabulary, where: str | Path) -> str:
     pairs = zip(theirs.characters, ours.characters, strict=True)
     n, was, now = next((n, was, now) for n, (was, now) in enumerate(pairs) if was != now)
     return f"in that of {str(where)!r} the id {n} is {was!r}, in this {now!r}"
+
+
+def used_its_time(record: Record, config: TrainConfig, calendar: Calendar, open_steps: int) -> bool:
+    """Whether a resumed run had ended by `max_seconds`, which is unchanged: it may end some seconds before.
+
+    Only the end closes a row of metrics.csv at a step at which none is due. open_steps: steps since the last row.
+    """
+    due = calendar.row(record.step, end=False) or calendar.validation(record.step, end=False)
+    by_steps = dataclasses.replace(calendar, config=record.train).steps_done(record.step)
+    same = config.max_seconds is not None and config.max_seconds == record.train.max_seconds
+    return same and not (due or by_steps or open_steps)

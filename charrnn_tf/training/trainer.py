@@ -32,7 +32,7 @@ from .replicas import ALONE, LOST, Plan, Replicas
 from .rows import Rows, release
 from .samples import Display, Samples
 from .state import RunState
-from .validation import MOST_VALIDATING, TOO_LONG, UNLIKE, Validator
+from .validation import MOST_VALIDATING, TOO_LONG, Validator
 
 
 class Trainer:
@@ -117,10 +117,13 @@ class Trainer:
     def _restore(self, path: Path | None, record: Record | None) -> None:
         """Restore a run that continues, or the weights that a new one starts from."""
         self._train_loss: float | None = None  # of the last row
+        self.seconds_before, self._time_used = 0.0, False  # until the run was resumed; whether that was the whole budget
         self.begun_under: Mapping[str, Any] = {}  # hardware, threads, measured speed at its start
         if path and record:
             checkpoint.restore(path, self.state.variables())
-            self.clock.before, self._train_loss, self.begun_under = record.seconds, record.train_loss, record.in_force
+            self.clock.before = self.seconds_before = record.seconds
+            self._train_loss, self.begun_under = record.train_loss, record.in_force
+            self._time_used = fit.used_its_time(record, self.config, self.calendar, int(self.state.loss_steps))
         elif self.init_from:
             checkpoint.restore_weights(self.init_from, self.model, adds=self.config.unknown == ADD)
         self.state.spread()
@@ -154,7 +157,7 @@ class Trainer:
     @property
     def nothing_to_do(self) -> str | None:
         """The reason why an ended run does not continue, and how to continue it; None for any other run."""
-        return self.calendar.why_ended(self.step, self.seconds, self.ended_early) if self.step else None
+        return self.calendar.why_ended(self.step, self._seconds_left() <= 0, self.ended_early) if self.step else None
 
     def _repr_html_(self) -> str | None:
         """Chart of the losses so far, for notebooks; None before the first row."""
@@ -266,6 +269,8 @@ class Trainer:
         """Test a save before the first step, and turn validation off if it would take too much of `max_seconds`."""
         with self.pace.ending("saving"):
             self.directory.prove(self._record(None, only_while_best=False), self.state.variables())
+        if self.calendar.validates and self.replicas.is_chief:
+            self._validator.warn_if_unlike(self.vocabulary)
         if self.config.max_seconds is not None and self.calendar.validates:
             seconds = self._validator.seconds() if self.replicas.is_chief else 0.0
             self.pace.expect("validating", seconds)
@@ -283,7 +288,7 @@ class Trainer:
         """Time left for training steps within `max_seconds`."""
         if self.config.max_seconds is None:
             return math.inf
-        return self.config.max_seconds - self.pace.seconds_to_finish - self.seconds
+        return 0.0 if self._time_used else self.config.max_seconds - self.pace.seconds_to_finish - self.seconds
 
     def _budget_used(self) -> bool:
         return self._seconds_left() <= 0 or self.calendar.steps_done(self.step)
@@ -308,8 +313,6 @@ class Trainer:
         self.last_validation = loss
         best = self.directory.best
         improved = best is None or best.validation_loss is None or loss < best.validation_loss
-        if loss > (self._train_loss or math.inf) and self._validator.unlike:
-            warn(UNLIKE)
         return improved, (not improved and self.out_of_patience) or self._seconds_left() <= 0
 
     def _close_row(self, validation_loss: float | None) -> Row:

@@ -3,18 +3,16 @@
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from ..errors import warn
 from ..inference.evaluation import Evaluator, StoppedError
 from ..runs.metrics import Row
 from ..text.likeness import unlike
-from ..text.vocabulary import Ids
+from ..text.vocabulary import Ids, Vocabulary
 
 MOST_VALIDATING = 0.5  # part of the time left that a validation may take
+BEGIN = 40  # characters of the held-out part that a warning shows
 FLAT = 0.01  # the training loss is flat if it falls by less than this fraction over `patience` validations
 TOO_LONG = "this run is not validated, since that would take more than half of its `max_seconds`"
-UNLIKE = (
-    "the held-out part, the end of the text, is unlike the rest: the validation loss says little about the model. Shuffle a "
-    "text that is sorted (a list of lines: with `lines`), or leave out an appendix."
-)
 
 
 class Validator:
@@ -39,6 +37,16 @@ class Validator:
     def unlike(self) -> bool:
         """Whether the held-out part is unlike the rest, as in a sorted text."""
         return unlike(self._training, self._held_out)
+
+    def warn_if_unlike(self, vocabulary: Vocabulary) -> None:
+        """Warn before training if the held-out part is unlike the rest."""
+        if self.unlike:
+            begin = vocabulary.decode(self._held_out[:BEGIN], "replace")
+            warn(
+                f"the held-out part, the end of the text from {begin!r} on, is unlike the rest: the validation loss says "
+                "little about the model. Shuffle a text that is sorted (a list of lines: with `lines`), or leave out an "
+                "appendix."
+            )
 
     def stops(self, rows: Sequence[Row], patience: int) -> bool:
         """Whether `patience` may end a run with these rows.

@@ -110,11 +110,12 @@ def test_a_terminal_of_ascii_gets_ascii(display):
 
 def test_the_latest_sample_is_in_the_display_and_older_ones_are_above_it(display):
     feed(display)
-    display.sample(100, "first " + "x" * 200 + "\n" + "\n".join(f"line {n}" for n in range(30)))
+    display.sample(100, "first " + "x" * 66 + " wrapped\n" + "\n".join(f"line {n}" for n in range(30)))
     page = drawn(display)
     assert "sample at step 100" in page
-    assert "line 6" in page
-    assert "line 7" not in page
+    assert " wrapped" in page
+    assert "line 5" in page
+    assert "line 6" not in page
     assert all(len(line.rstrip()) <= 80 for line in page.splitlines())
     assert "first" not in display.written.getvalue()
     display.sample(200, "second")

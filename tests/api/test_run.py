@@ -1,5 +1,6 @@
 """`charrnn_tf.train` and `Run`: what the command does, from Python."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -14,10 +15,12 @@ from conftest import make_text
 from gpu import stand_in
 
 import charrnn_tf as cr
+from charrnn_tf.api.train import ARGUMENTS
 from charrnn_tf.cli.main import cli
 from charrnn_tf.errors import CheckpointError, ConfigError, TextError
 from charrnn_tf.runs.metrics import read_rows
 from charrnn_tf.runs.record import read_record
+from charrnn_tf.settings.schema import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -257,10 +260,32 @@ def test_a_files_name_in_place_of_a_text_is_not_scored_or_learnt(finished, tmp_p
 def test_a_wrong_name_of_an_argument_of_sample_is_told(finished):
     with pytest.raises(ConfigError, match="sample has no argument 'topn'; did you mean 'top_n'"):
         finished.sample("The ", topn=5)
+    with pytest.raises(ConfigError, match="sample has no argument 'num_samples'; `sample_many` has"):
+        finished.sample("The ", num_samples=3)
+
+
+def test_help_and_completion_know_every_argument(finished):
+    known = inspect.signature(cr.train).parameters
+    assert {*known} == {*ARGUMENTS, *SETTINGS}
+    assert known["hidden_size"].default is None
+    drawing = inspect.signature(finished.sample).parameters
+    own = {**inspect.signature(cr.Sampler.chunks).parameters, **inspect.signature(cr.Sampler.sample).parameters}
+    assert {*own} - {*drawing} == {"self", "settings", "chunk"}
+    assert all(drawing[name].default == own[name].default for name in own if name in drawing and name != "seed")
+
+
+def test_a_text_is_shown_as_samples_are(finished, tmp_path):
+    (tmp_path / "book.txt").write_text("The old ☃ sea", encoding="utf-8")
+    shown = finished.show("The old ☃ sea")
+    assert shown == "The old  sea" == finished.show("book.txt")
+    assert shown._repr_html_() == finished.sampler().shown("The old  sea")._repr_html_()
+    assert finished.show("The old sea", limit_chars=3) == "The"
 
 
 def test_a_runs_folder_in_place_of_a_checkpoint_is_told(finished):
-    with pytest.raises(CheckpointError, match=r"is a run's folder; pass one of its checkpoints: '.*i[0-9]+_l"):
+    with pytest.raises(
+        CheckpointError, match=rf"is a run's folder; pass one of its checkpoints: '.*{finished.latest.name}'"
+    ):
         cr.evaluate(finished.directory, "the cat")
 
 

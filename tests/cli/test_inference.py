@@ -297,7 +297,7 @@ def test_evaluate_names_the_line_with_unknown_characters_or_says_what_was_skippe
     assert (result.exit_code, [row.split("\t")[1::2] for row in result.stdout.splitlines()]) == (
         0, [["22", "and the house by night"], ["2", "thé"]],
     )  # fmt: skip
-    assert result.stderr == "1 of 25 characters (4.0%) are left out, 'é' (U+00E9) 1 times.\n"
+    assert result.stderr == "1 of 25 characters (4.0%) are left out, 'é' (U+00E9) 1 time.\n"
 
 
 # Mistakes
@@ -336,7 +336,10 @@ def test_evaluate_names_the_line_with_unknown_characters_or_says_what_was_skippe
         ("evaluate missing.txt --lines --checkpoint-dir RUN", "can't read 'missing.txt'"),
         ("evaluate latin.txt --lines --checkpoint-dir RUN", "is not UTF-8"),
         ("sample --checkpoint-dir RUN --primes missing.txt", "can't read 'missing.txt'"),
-        ("sample --checkpoint-dir RUN --primes short.txt --min-p 2", "--min-p must be from 0 (no cut) to 1, got 2.0"),
+        (
+            "sample --checkpoint-dir RUN --primes short.txt --min-p 2",
+            "--min-p must be a number from 0 (no cut) to 1, got 2.0",
+        ),
         ("evaluate snow.txt --checkpoint-dir RUN --unknown skip", "has no character of the vocabulary"),
     ],
 )

@@ -27,7 +27,7 @@ def test_a_preset_does_not_learn_only_the_spaces_of_a_text(empty, instant, caplo
     told = train(*sherlock, "--unknown", "skip")
     assert told.exit_code == 0
     assert "Warning: 'japanese.txt': 1,400 of 1,600 characters (87.5%) are left out" in caplog.text
-    assert "Text: 200 of 1,600 characters, 100 distinct" in told.stderr
+    assert "Text: japanese.txt, 200 of 1,600 characters, 100 distinct" in told.stderr
     assert call("train", "--resume", "--max-steps", 4, "--quiet").exit_code == 0
 
 
@@ -35,7 +35,7 @@ def test_a_preset_does_not_learn_only_the_spaces_of_a_text(empty, instant, caplo
 def test_what_evaluate_leaves_out_is_told(reading, write, caplog, options):
     few = write("The cat runs. " * 40 + "日本")
     told = call("evaluate", few, "--unknown", "skip", *options)
-    assert told.stderr == "2 of 562 characters (0.4%) are left out, '日' (U+65E5) 1 times, '本' (U+672C) 1 times.\n"
+    assert told.stderr == "2 of 562 characters (0.4%) are left out, '日' (U+65E5) 1 time, '本' (U+672C) 1 time.\n"
     many = write("The 日本", f"many{len(options)}.txt")
     assert call("evaluate", many, "--unknown", "skip", *options).exit_code == 0
     assert "2 of 6 characters (33.3%) are left out" in caplog.text
@@ -50,7 +50,7 @@ def test_the_encoding_and_form_of_a_run_are_kept(empty, instant):
         "Error: 'old.txt' is not UTF-8: byte 3 is 0xE9. It looks like cp1252: pass --encoding cp1252, "
     )
     told = train("old.txt", "--encoding", "windows-1252", "--normalize", "nfd")
-    assert (told.exit_code, "Text: 2,300 characters" in told.stderr) == (0, True), told.stderr
+    assert (told.exit_code, "Text: old.txt, 2,300 characters" in told.stderr) == (0, True), told.stderr
     saved = read_record("checkpoints/i4_l8").train
     assert (saved.encoding, saved.normalize) == ("cp1252", "nfd")
     for same in ((), ("--encoding", "cp1252")):

@@ -36,8 +36,8 @@ def test_train_prints_the_last_checkpoint_and_shows_progress_on_standard_error(e
     result = call("train", "text.txt", *TINY, "--max-steps", 6)
     assert (result.exit_code, result.stdout) == (0, "checkpoints/i6_l8\n")
     assert (
-        f"Text: {len(TEXT):,} characters, {len(set(TEXT))} distinct; the last {int(len(TEXT) * 0.1):,} are held out for "
-        "validation.\n"
+        f"Text: text.txt, {len(TEXT):,} characters, {len(set(TEXT))} distinct; the last {int(len(TEXT) * 0.1):,} are held "
+        "out for validation.\n"
     ) in result.stderr
     for word in ("Model: ", "Device: ", "Steps: ", "6 in all", "Checkpoints: ", "MB", "Expected to end after"):
         assert word in result.stderr
@@ -256,9 +256,8 @@ def test_a_preset_on_the_command_line_wins_over_the_files(empty):
         ('cell = "rnn"', "--cell must be one of lstm, gru, got 'rnn'"),
         ("cell = []", "--cell must be one of lstm, gru, got []"),
         ('precision = "float16"', "--precision must be one of float32, bfloat16, got 'float16'"),
-        ('sample_prime = "The"', "--sample-prime must be a list of texts"),
-        ("sample_prime = [1]", "--sample-prime must be a list of texts"),
-        ("sample_prime = 5", "--sample-prime must be a list of texts"),
+        ("sample_prime = [1]", "--sample-prime must be a text or a list of texts"),
+        ("sample_prime = 5", "--sample-prime must be a text or a list of texts"),
         ('preset = "zzz"', "--preset must be one of default, notebook,"),
         ('preset = ["notebook"]', "--preset must be one of default, notebook,"),
         ("[train]\nseed = 1", "unknown setting 'train'"),

@@ -71,7 +71,7 @@ SHORTER = {
 NOT_RUN = (  # need minutes, several machines, or a file of TensorFlow 1, or do not end
     "benchmark", "serve", "multiworker", "notebook/i3960_l512.ckpt",
 )  # fmt: skip
-TEXTS = ("anna", "data/anna", "other", "chapter", "notes", "mine", "opening", "books/a", "songs/b", "names", "roman")
+TEXTS = ("my", "anna", "data/anna", "other", "chapter", "notes", "mine", "opening", "books/a", "songs/b", "names", "roman")
 RUNS = ("mine", "on-gpu", "anna", "old", "window-25", "window-100", "names", "roman")
 
 

@@ -110,7 +110,7 @@ def test_unknown_characters_name_the_line_or_are_skipped(scorer, caplog):
     assert [(each.characters, each.text) for each in skipped] == [(8, "The rain"), (7, "Thé ☃rain"), (4, "rain")]
     assert skipped[1].nats == pytest.approx(next(scorer.score(["Th rain"])).nats, abs=1e-5)
     assert (scorer.left_out.count, scorer.left_out.characters) == (2, 21)
-    assert "'other.txt': 2 of 21 characters (9.5%) are left out, 'é' (U+00E9) 1 times, '☃' (U+2603) 1 times." in caplog.text
+    assert "'other.txt': 2 of 21 characters (9.5%) are left out, 'é' (U+00E9) 1 time, '☃' (U+2603) 1 time." in caplog.text
 
 
 def test_lines_are_brought_into_the_form_of_the_runs_text(tmp_path):

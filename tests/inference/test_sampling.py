@@ -158,12 +158,12 @@ def test_unknown_characters_in_the_prime(sampler):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("length", value) for value in (0, -1)),
-        ("top_n", -1),
+        *(("length", value) for value in (0, -1, "long", 5.0)),
+        *(("top_n", value) for value in (-1, 2.5, None)),
         *(("top_p", value) for value in (0.0, -0.1, 1.1, float("nan"), float("inf"))),
         *(("min_p", value) for value in (-0.1, 1.1, float("nan"))),
-        *(("temperature", value) for value in (-0.5, float("nan"), float("inf"))),
-        *(("seed", value) for value in (2**63, -(2**63) - 1)),
+        *(("temperature", value) for value in (-0.5, float("nan"), float("inf"), "hot")),
+        *(("seed", value) for value in (2**63, -(2**63) - 1, "one")),
         *(("chunk", value) for value in (0, -1)),
     ],
 )
@@ -265,6 +265,40 @@ def test_a_notebook_colours_a_sample_by_surprise(sampler):
     for copied in (copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
         assert type(copied) is str
         assert copied == sample
+
+
+def test_a_notebook_shows_the_line_ends_of_windows_as_one():
+    sampler = Sampler(ModelConfig(5, hidden_size=4), Vocabulary("ab\r\n "))
+    page = sampler.shown("a\r\nb\r\n\r\n")._repr_html_()
+    assert page.split("</pre>")[0].count("\n") == 3
+    assert "\r" not in page
+    assert page.count('bits"') == 8
+
+
+def test_a_sample_has_the_seed_that_repeats_it(sampler):
+    text = sampler.sample("The ", length=20, seed=5)
+    assert text.seed == 5
+    assert "seed 5" in text._repr_html_()
+    assert sampler.sample("The ", length=20, seed=text.seed) == text
+    assert sampler.shown("The ").seed is None
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_a_sample_ends_before_the_stop_text(sampler, chunk):
+    whole = sampler.sample("The ", length=100, seed=1)
+    stop = whole[40:43]
+    end = whole.index(stop, 4)
+    assert sampler.sample("The ", length=100, seed=1, stop=stop, chunk=chunk) == whole[:end]
+    assert sampler.sample("The ", length=100, seed=1, stop="never there") == whole
+    for wrong in ("", 5):
+        with pytest.raises(ConfigError, match="`stop` must be a text that is not empty"):
+            sampler.sample("The ", stop=wrong)
+
+
+@pytest.mark.parametrize("prime", [5, ["The ", "A "], None])
+def test_a_prime_is_one_text(sampler, prime):
+    with pytest.raises(ConfigError, match=r"a prime must be a string, got .*; for several, use `sample_many`"):
+        sampler.sample(prime)
 
 
 def test_surprise_is_compiled_once_for_all_lengths(sampler):

@@ -96,16 +96,16 @@ def test_each_run_has_a_smooth_line_a_raw_one_behind_and_its_validations(two):
     runs = [plots.read_run(folder, name) for folder, name in zip(two, plots.names(two), strict=True)]
     figure = plots.draw(runs)
     drawn = lines(figure)
-    assert {"one/run, training", "one/run, validation", "two/run, training"} <= set(drawn)
+    assert {"one/run, training, smoothed", "one/run, validation", "two/run, training, smoothed"} <= set(drawn)
     assert len(figure.axes[0].get_lines()) == 5
     raw = np.array([row.train_loss for row in runs[0].rows])
-    smooth = drawn["one/run, training"].get_ydata()
+    smooth = drawn["one/run, training, smoothed"].get_ydata()
     assert np.abs(np.diff(smooth, 2)).max() < np.abs(np.diff(raw, 2)).max()
     assert list(drawn["one/run, validation"].get_xdata()) == [200, 400]
-    assert drawn["one/run, training"].get_color() == drawn["one/run, validation"].get_color()
-    assert drawn["one/run, training"].get_color() != drawn["two/run, training"].get_color()
+    assert drawn["one/run, training, smoothed"].get_color() == drawn["one/run, validation"].get_color()
+    assert drawn["one/run, training, smoothed"].get_color() != drawn["two/run, training, smoothed"].get_color()
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
-        "one/run, training", "one/run, validation", "two/run, training",
+        "one/run, training, smoothed", "one/run, validation", "two/run, training, smoothed",
     ]  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_losses_are_drawn_against_steps_time_or_characters(tmp_path, against, la
     folder = write_run(tmp_path / "run", [2.0] * 40, seconds=100.0)
     write_checkpoint(folder, step=400)  # of 2 streams x 4 characters
     figure = plots.draw([plots.read_run(folder)], against=against)
-    assert lines(figure)["run, training"].get_xdata()[-1] == last
+    assert lines(figure)["run, training, smoothed"].get_xdata()[-1] == last
     assert figure.axes[0].get_xlabel() == label
 
 
@@ -147,14 +147,21 @@ def test_characters_need_a_checkpoint(tmp_path):
 
 def test_smoothing_ignores_gaps_and_starts_without_bias():
     nan = math.nan
-    np.testing.assert_allclose(plots.smoothed(np.array([4.0, 2.0]), 0.5), [4.0, (0.5 * 4 + 2) / 1.5])
-    np.testing.assert_allclose(plots.smoothed(np.array([nan, 4.0, nan, 2.0]), 0.5), [nan, 4.0, 4.0, (0.5 * 4 + 2) / 1.5])
+    np.testing.assert_allclose(plots.smoothed(np.array([4.0, 2.0]), 0.5), [(4 + 0.5 * 2) / 1.5, (0.5 * 4 + 2) / 1.5])
+    first, last = (4 + 0.5 * 2) / 1.5, (0.5 * 4 + 2) / 1.5
+    np.testing.assert_allclose(plots.smoothed(np.array([nan, 4.0, nan, 2.0]), 0.5), [first, first, 3.0, last])
+    np.testing.assert_array_equal(plots.smoothed(np.array([nan, nan]), 0.5), [nan, nan])
     values = np.array([3.0, 1.0, 2.0])
     np.testing.assert_array_equal(plots.smoothed(values, 0.0), values)
     twice = plots.smoothed(np.array([4.0, 2.0]), 0.5, [2.0, 1.0])
-    np.testing.assert_allclose(twice, [4.0, (0.5 * 2 * 4 + 2) / (0.5 * 2 + 1)])
+    np.testing.assert_allclose(twice, [(2 * 4 + 0.25 * 2) / (2 + 0.25), (0.5 * 2 * 4 + 2) / (0.5 * 2 + 1)])
     half = plots.smoothed(np.array([4.0, 2.0]), 0.25, [1.0, 0.5])  # half a value decays by the square root of 0.25
-    np.testing.assert_allclose(half, [4.0, (0.5 * 4 + 0.5 * 2) / 1.0])
+    np.testing.assert_allclose(half, [(4 + 0.25 * 0.5 * 2) / (1 + 0.25 * 0.5), (0.5 * 4 + 0.5 * 2) / 1.0])
+
+
+def test_smoothing_does_not_lag_behind_a_falling_line():
+    values = np.linspace(3.0, 1.0, 41)
+    np.testing.assert_allclose(plots.smoothed(values, 0.6)[15:-15], values[15:-15], atol=1e-3)
 
 
 def test_names_are_as_long_as_needed(tmp_path):

@@ -140,7 +140,10 @@ def test_a_second_run_into_a_folder_is_refused(duplicate, tmp_path, sign):
     else:
         (folder / sign).write_text("of another run")
     before = tree(folder)
-    with pytest.raises(CheckpointError, match=r"other' already holds a run\. Use `resume` .*`overwrite` .*`checkpoint_dir`"):
+    way = (
+        r"a run that has saved nothing\. Use `overwrite`" if sign == "metrics.csv" else r"a run\. Use `resume` .*`overwrite`"
+    )
+    with pytest.raises(CheckpointError, match=rf"other' already holds {way} .*`checkpoint_dir`"):
         opened(folder)
     assert tree(folder) == before
 

@@ -139,7 +139,8 @@ def test_without_checkpoints_the_error_says_how_to_make_one(tmp_path, which):
         find(which, tmp_path)
     (tmp_path / "metrics.csv").touch()
     with pytest.raises(
-        CheckpointError, match=r"Its run has not saved one yet: wait for one, or start again with `overwrite`\."
+        CheckpointError,
+        match=r"Its run has saved none\. If it is still training, wait for one; otherwise start again with `overwrite`\.",
     ):
         find(which, tmp_path)
     with pytest.raises(CheckpointError, match=r"no checkpoints in .*nowhere': no such file or directory\. Train one with"):

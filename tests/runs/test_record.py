@@ -195,7 +195,7 @@ def test_a_config_that_is_not_a_record_is_refused(duplicate, text):
         without("model", "vocab_size"),
         *(setting("train", "batch_size", value) for value in (0, "2", None)),
         setting("train", "seed", -1),
-        setting("train", "sample_prime", "The "),
+        setting("train", "sample_prime", [5]),
         *(setting("", "vocabulary", value) for value in ("", "aab c", None, 5)),
         *(setting("", "vocabulary", value) for value in ("ab", "\n abcdef")),  # more or fewer than vocab_size
         *(setting("counters", "step", value) for value in ("7", None, -7, 7.5)),

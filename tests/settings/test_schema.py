@@ -32,6 +32,7 @@ def test_only_budgets_and_reporting_may_change_on_resume():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_survive_json(name):
+    assert preset(name, 83, sample_prime="한")[1].sample_prime == ("한",)
     for config in preset(name, 83, sample_prime=["The ", "한"], seed=7):
         data = json.loads(json.dumps(dataclasses.asdict(config)))
         assert from_json(type(config), data, "config.json") == config
@@ -91,7 +92,7 @@ def test_a_model_setting_out_of_range_is_named(name, value):
         ("validation_fraction", 1), ("validation_fraction", -0.1), ("seed", -1), ("seed", 2**63), ("seed", None),
         ("precision", "float16"), ("precision", None), ("xla", "yes"), ("xla", 2), ("shards", 0), ("save_every", 0),
         ("keep", 0), ("keep", None), ("log_every", 0), ("validate_every", 0), ("sample_every", 0), ("sample_every", "step"),
-        ("sample_prime", "The "), ("sample_prime", ["The ", 3]), ("sample_prime", 5), ("sample_length", 0),
+        ("sample_prime", ["The ", 3]), ("sample_prime", 5), ("sample_length", 0),
         ("sample_top_n", -1), ("sample_temperature", -1), ("sample_length", 1_000_001), ("min_count", 0),
         ("warmup_steps", -1), ("patience", -1), ("weight_dropout", -0.1), ("weight_dropout", 1), ("learning_rate", 2e6),
         ("separator", 5), ("strategy", "horovod"),
@@ -149,12 +150,14 @@ def test_the_kind_of_every_setting_matches_its_annotation_and_default():
 @pytest.mark.parametrize(
     ("cuts", "message"),
     [
-        ((-1, 1.0, 1.0), "`top_n` must be at least 0 (no cut), got -1"),
-        ((0, 0.0, 1.0), "`top_p` must be above 0 and at most 1 (no cut), got 0.0"),
-        ((0, 1.0, 1.0, -0.1), "`min_p` must be from 0 (no cut) to 1, got -0.1"),
-        ((0, 1.1, 1.0), "`top_p` must be above 0 and at most 1 (no cut), got 1.1"),
+        ((-1, 1.0, 1.0), "`top_n` must be a whole number of at least 0 (no cut), got -1"),
+        ((0, 0.0, 1.0), "`top_p` must be a number above 0 and at most 1 (no cut), got 0.0"),
+        ((0, 1.0, 1.0, -0.1), "`min_p` must be a number from 0 (no cut) to 1, got -0.1"),
+        ((0, 1.1, 1.0), "`top_p` must be a number above 0 and at most 1 (no cut), got 1.1"),
         ((0, 1.0, -0.1), "`temperature` must be a number of at least 0 (always the likeliest), got -0.1"),
         ((0, 1.0, math.nan), "`temperature` must be a number of at least 0 (always the likeliest), got nan"),
+        ((0, 1.0, "hot"), "`temperature` must be a number of at least 0 (always the likeliest), got 'hot'"),
+        ((1.5, 1.0, 1.0), "`top_n` must be a whole number of at least 0 (no cut), got 1.5"),
         ((0, 1.0, math.inf), "`temperature` must be a number of at least 0 (always the likeliest), got inf"),
     ],
 )

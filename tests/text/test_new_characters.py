@@ -21,7 +21,7 @@ def test_new_characters_follow_the_old_ones_in_code_point_order(write, monkeypat
         assert read.vocabulary.decode(read.ids) == TEXT
         assert str(read.added) == (
             "4 characters that the model did not know are added to its vocabulary, 'é' (U+00E9) 2 times, 'c' (U+0063) 1 "
-            "times, 'x' (U+0078) 1 times, '\U0001d11e' (U+1D11E) 1 times"
+            "time, 'x' (U+0078) 1 time, '\U0001d11e' (U+1D11E) 1 time"
         )
         assert read.left_out is None
     assert load_corpus([path], vocabulary=read.vocabulary, unknown="add").added is None

@@ -215,7 +215,7 @@ def test_standard_input_that_is_not_utf8_or_empty_is_refused(feed):
     feed(b"ab\xff")
     assert text_error(["-"]).startswith("standard input is not UTF-8: byte 2 is 0xFF.")
     feed(b"")
-    assert text_error(["-"]) == "'-' is empty: there is nothing to learn from"
+    assert text_error(["-"]) == "'-' is empty"
 
 
 def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path):

@@ -12,7 +12,7 @@ from charrnn_tf.api.summary import conclusion
 from charrnn_tf.runs.metrics import Row
 from charrnn_tf.text.vocabulary import Vocabulary
 from charrnn_tf.training.trainer import Trainer
-from charrnn_tf.training.validation import UNLIKE, Validator
+from charrnn_tf.training.validation import Validator
 
 ROW = Row(0, 0.0, 0.0, 2.0, 2.5, 0.01, 1.0)
 
@@ -76,6 +76,46 @@ def test_the_end_says_where_the_time_went(tmp_path, clock):
     assert re.fullmatch(r"Time: 40 s; training 2[45] s, validating 15 s, the rest starting\.", said)
 
 
+def test_the_time_before_a_run_was_resumed_is_told_apart(tmp_path, clock):
+    list(trainer(tmp_path, max_seconds=20.0, validate_every=10_000, patience=0, log_every=10_000).run())
+    resumed = trainer(tmp_path, max_seconds=60.0, validate_every=10_000, patience=0, log_every=10_000, resume=True)
+    assert resumed.nothing_to_do is None
+    list(resumed.run())
+    (said,) = [line for line in conclusion(resumed) if line.startswith("Time:")]
+    assert re.fullmatch(r"Time: (59 s|1 min 0 s), (19|20) s of it before this; training 3\d s, validating 5 s, .*", said)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "goes_on"),
+    [
+        ({"max_seconds": 20.0}, {"max_seconds": 20.0}, False),  # it ended after 17 s: its last validation was quick
+        ({"max_seconds": 20.0}, {"max_seconds": 21.0}, True),
+        ({"max_seconds": 100.0, "max_steps": 53}, {"max_seconds": 100.0, "max_steps": 60}, True),
+    ],
+)
+def test_a_run_that_ended_by_its_time_has_none_left(tmp_path, clock, caplog, first, second, goes_on):
+    clock.estimate, clock.validation = 4.0, 1.0
+    settings = {"validate_every": 10_000, "patience": 0, "log_every": 10_000}
+    ended = trainer(tmp_path, **first, **settings)
+    list(ended.run())
+    resumed = trainer(tmp_path, **second, **settings, resume=True)
+    assert (resumed.nothing_to_do is None) is goes_on
+    list(resumed.run())
+    assert (resumed.step > ended.step) is goes_on
+    assert ("Time budget used up" in caplog.text) is not goes_on
+
+
+def test_a_run_stopped_shortly_before_its_end_goes_on(tmp_path, clock):
+    settings = {"max_seconds": 40.0, "validate_every": 10_000, "patience": 0, "log_every": 7}
+    run = trainer(tmp_path, **settings)
+    for row in run.run():
+        if row.seconds > 10:
+            break
+    resumed = trainer(tmp_path, **settings, resume=True)
+    assert resumed.nothing_to_do is None
+    assert [row.validation_loss for row in resumed.run()][-1] == 2.5
+
+
 # A held-out part that is unlike the rest
 
 
@@ -88,7 +128,9 @@ def test_a_sorted_text_is_told_and_does_not_end_the_run_while_it_learns(tmp_path
     vocabulary = Vocabulary.from_text(text)
     run = trainer(tmp_path, vocabulary=vocabulary, ids=vocabulary.encode(text), max_steps=50, validate_every=1, patience=3)
     list(run.run())
-    assert (UNLIKE in caplog.text) is says
+    begin = vocabulary.decode(run._validator._held_out[:40])
+    said = f"the held-out part, the end of the text from {begin!r} on, is unlike the rest: the validation loss says little"
+    assert (said in caplog.text) is says
     falling = [dataclasses.replace(ROW, step=step, train_loss=3 - 0.1 * step) for step in range(20)]
     assert run._validator.stops(falling, patience=3) is not says
     assert run._validator.stops([ROW] * 20, patience=3)

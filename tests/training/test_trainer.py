@@ -837,7 +837,8 @@ def test_a_machine_that_changed_since_the_run_was_started_is_noted(tmp_path, mon
 def test_a_used_up_time_budget_is_noted(tmp_path):
     list(trainer(tmp_path, max_seconds=100.0, patience=0, started=time.monotonic() - 99).run())
     over = trainer(tmp_path, max_seconds=100.0, patience=0, resume=True, started=time.monotonic() - 99)
-    assert notes(over) == ["Time budget used up. To continue, pass a larger `max_seconds`, or `max_steps` or `epochs`."]
+    how = "pass a larger `max_seconds` (in total), or `max_steps` or `epochs`."
+    assert notes(over) == [f"Time budget used up. To continue, {how}"]
     assert list(over.run()) == []
     assert notes(trainer(tmp_path, max_seconds=10_000.0, patience=0, resume=True)) == []
 
