@@ -174,4 +174,6 @@ def _named(which: str, directory: str | Path) -> tuple[Path, Record]:
     if which in names:
         return names[which], read_record(names[which])
     more = f"{len(found) - 5} older and " if len(found) > 5 else ""
-    raise CheckpointError(f"no checkpoint {which!r} in {str(directory)!r}; found: {more}{', '.join(list(names)[-5:])}.")
+    raise CheckpointError(
+        f"no checkpoint {which!r} in {str(directory)!r}; found: latest, best, {more}{', '.join(list(names)[-5:])}."
+    )

@@ -27,8 +27,9 @@ def check_key(keys: Sequence[bytes], headers: Sequence[tuple[bytes, bytes]]) -> 
         raise RequestError(401, about, code="invalid_api_key")
 
 
-def answer(error: RequestError) -> Response:
-    """The response that refuses."""
+def answer(error: RequestError, record: Record) -> Response:
+    """The response that refuses; the log has the reason too."""
+    record.refused = str(error)
     return JSONResponse(error.body(), error.status, headers=error.headers())
 
 
@@ -54,7 +55,7 @@ class Access:
                 check_key(self._keys, scope["headers"])
             await self._app(scope, receive, sending)
         except RequestError as error:
-            await answer(error)(scope, receive, sending)
+            await answer(error, record)(scope, receive, sending)
         except ClientDisconnect:
             record.status = LEFT
         finally:
@@ -71,5 +72,6 @@ class Access:
         path = ascii(scope["path"][:100])[1:-1]
         log.info(
             "%s %s %s %d %.3f s, %d characters read, %d written, %s",
-            client, scope["method"][:20], path, record.status or 500, seconds, record.read, record.written, record.id,
+            client, scope["method"][:20], path, record.status or 500, seconds, record.read, record.written,
+            ascii(record.refused[:200])[1:-1] or record.id,
         )  # fmt: skip

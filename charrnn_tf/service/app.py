@@ -148,7 +148,7 @@ class Service:
                 if choice["text"] or piece.tokens or piece.finish:
                     yield event(reply.body([choice]))
         except RequestError as error:
-            work.record.status = error.status
+            work.record.status, work.record.refused = error.status, str(error)
             yield event(error.body())
             return
         if wanted.stream_options.get("include_usage"):
@@ -176,18 +176,19 @@ async def _body(request: Request) -> bytes:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return answer(error)
+    return answer(error, request.scope["record"])
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: no such path, or another method."""
     assert isinstance(error, HTTPException)
     about = f"no {request.method[:20]} {ascii(request.url.path[:100])[1:-1]} here; texts are at POST /v1/completions"
-    refused = answer(RequestError(error.status_code, about, code="unknown_url"))
+    refused = answer(RequestError(error.status_code, about, code="unknown_url"), request.scope["record"])
     refused.headers.update(error.headers or {})
     return refused
 
 
 async def _fail(request: Request, error: Exception) -> Response:
     """A bug; the server logs its traceback."""
-    return answer(RequestError(500, "the server failed; its log says why", code="internal_error"))
+    failed = RequestError(500, "the server failed; its log says why", code="internal_error")
+    return answer(failed, request.scope["record"])

@@ -28,6 +28,7 @@ class Record:
     read: int = 0  # characters
     written: int = 0
     first: float = 0.0  # seconds until the first characters
+    refused: str = ""  # the reason
 
 
 class Inboxes:

@@ -309,7 +309,7 @@ def test_evaluate_names_the_line_with_unknown_characters_or_says_what_was_skippe
         ("sample", "no checkpoints in 'checkpoints': no such file or directory. Train one with: charrnn-tf train FILE"),
         ("sample --checkpoint-dir folder", "no checkpoints in 'folder'"),
         ("sample --checkpoint-dir text.txt", "no checkpoints in 'text.txt': not a directory"),
-        ("sample --checkpoint-dir RUN --checkpoint i300_l8", "no checkpoint 'i300_l8' in 'RUN'; found: i"),
+        ("sample --checkpoint-dir RUN --checkpoint i300_l8", "no checkpoint 'i300_l8' in 'RUN'; found: latest, best, i"),
         ("sample --checkpoint-dir RUN --checkpoint text.txt", "no checkpoint 'text.txt'"),
         ("sample --checkpoint-dir RUN --checkpoint folder", "no checkpoint 'folder'"),
         ("sample --checkpoint-dir RUN/i8_l8", "'RUN/i8_l8' is a checkpoint; its run's folder is 'RUN'"),

@@ -122,14 +122,14 @@ def test_the_error_for_a_missing_checkpoint_lists_the_others(several, which):
     with pytest.raises(CheckpointError) as error:
         find(which, several)
     assert str(error.value) == (
-        f"no checkpoint {which!r} in {str(several)!r}; found: i2_l8, i9_l8, i10_l8, i20_l8, i100_l8."
+        f"no checkpoint {which!r} in {str(several)!r}; found: latest, best, i2_l8, i9_l8, i10_l8, i20_l8, i100_l8."
     )
 
 
 def test_of_many_checkpoints_the_error_lists_the_newest(several, tmp_path):
     directory = shutil.copytree(several, tmp_path / "run")
     write_checkpoint(directory, step=101)
-    with pytest.raises(CheckpointError, match="found: 1 older and i9_l8, i10_l8, i20_l8, i100_l8, i101_l8"):
+    with pytest.raises(CheckpointError, match="found: latest, best, 1 older and i9_l8, i10_l8, i20_l8, i100_l8, i101_l8"):
         find("i1_l8", directory)
 
 

@@ -251,6 +251,11 @@ def test_a_request_is_one_line_of_the_log(running, caplog):
         r"127\.0\.0\.1 POST /v1/completions 200 \d+\.\d{3} s, 4 characters read, 20 written, cmpl-\w+", lines[0]
     )
     assert "GET /a\\nb 404" in lines[1]
+    assert lines[1].endswith("0 written, no GET /ab here; texts are at POST /v1/completions")
+    caplog.clear()
+    httpx.post(f"{running.url}/v1/completions", json={"prompt": "☃", "a\nb": 1})
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("charrnn_tf.service")]
+    assert re.search(r" 400 .*, 0 written, unknown argument 'a\\\\nb'$", line)
 
 
 # What is refused
