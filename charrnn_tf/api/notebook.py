@@ -6,6 +6,7 @@ import html
 import time
 from typing import Any, Self
 
+from ..inference.sampling import WRAPPED
 from ..runs.chart import chart
 from ..runs.metrics import METRICS, Row, nats, read_rows
 from ..settings.merge import Resolved
@@ -30,6 +31,7 @@ class NotebookDisplay:
         self._sample = ""
         self._before: list[str] = []  # lines of the introduction
         self._lines: list[str] = []  # messages below the chart
+        self._ended = False  # by a budget, not by an interrupt
         self._handle: Any = None
         self._shown_at = 0.0
 
@@ -69,12 +71,14 @@ class NotebookDisplay:
 
     def sample(self, step: int, text: str) -> None:
         """Show a sample in place of the one before."""
-        self._sample = f"sample at step {step:,}\n\n{text}"
+        lines = text.replace("\r\n", "\n")
+        self._sample = f"sample at step {step:,}\n\n{lines}"
         self._update()
 
     def conclude(self) -> None:
         """Show why the run ended, and its last and best validation losses."""
         self._status = f"step {self._trainer.step:,}, {duration(self._trainer.seconds)}"
+        self._ended = not self._trainer.stopped
         for line in conclusion(self._trainer):
             self.say(line)
 
@@ -93,9 +97,10 @@ class NotebookDisplay:
     def _render(self) -> str:
         losses = f", validation {nats(self._trainer.last_validation)}" if self._trainer.last_validation else ""
         about = html.escape("\n".join(self._before))
-        sample = f'<pre style="white-space: pre-wrap">{html.escape(self._sample)}</pre>' if self._sample else ""
+        sample = f'<pre style="{WRAPPED}">{html.escape(self._sample)}</pre>' if self._sample else ""
+        done = 1.0 if self._ended else self._eta.fraction_done
         return (
-            f'<div><progress value="{self._eta.fraction_done:.4f}" style="width: 560px; max-width: 100%"></progress><br>'
+            f'<div><progress value="{done:.4f}" style="width: 560px; max-width: 100%"></progress><br>'
             f"{html.escape(self._status + losses)}</div>{chart(self._rows) if self._rows else ''}{sample}"
             f"<details><summary>Text, model and settings</summary><pre>{about}</pre></details>"
             + "".join(f"<div>{html.escape(line)}</div>" for line in self._lines)

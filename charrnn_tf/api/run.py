@@ -32,6 +32,7 @@ DRAWING = {  # arguments of `Sampler.sample`, with their defaults
     "errors": "replace",
 }  # fmt: skip
 ROWS_SHOWN = 20  # of a history's table in a notebook
+FORMATS = {"step": ",", "epoch": ".2f", "seconds": ",.1f", "learning_rate": ".3g", "chars_per_second": ",.0f"}
 
 
 class History(list[Row]):
@@ -47,7 +48,8 @@ class History(list[Row]):
         names = list(self.columns)
         lines = [f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"]
         for row in self[-ROWS_SHOWN:]:
-            cells = ("" if value is None else f"{value:,.6g}" for value in dataclasses.astuple(row))
+            named = dataclasses.asdict(row).items()
+            cells = ("" if value is None else format(value, FORMATS.get(name, ".4f")) for name, value in named)
             lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
         return f"<table>{''.join(lines)}</table>"
 
