@@ -22,6 +22,7 @@ from charrnn_tf.inference.sampling import read_prime, start_id
 from charrnn_tf.network.model import recurrent_layers, zero_state
 from charrnn_tf.runs.checkpoint import load_model
 from charrnn_tf.settings.schema import CELLS
+from charrnn_tf.text.vocabulary import ByteVocabulary
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,9 @@ def all_texts(sampler, *arguments, **settings):
 
 
 @functools.cache
-def indifferent(batch_size):
+def indifferent(batch_size, kind=Vocabulary.printable):
     """A sampler for which all characters are equally likely, so that its texts show the random numbers."""
-    vocabulary = Vocabulary.printable()
+    vocabulary = kind()
     sampler = Sampler(ModelConfig(len(vocabulary), hidden_size=4), vocabulary, batch_size)
     dense = sampler.model.get_layer("logits")
     dense.set_weights([np.zeros_like(weight) for weight in dense.get_weights()])
@@ -56,6 +57,15 @@ def test_a_seed_gives_the_same_text_with_any_chunk_size(sampler, chunk):
     pieces = [pieces[0] for pieces in sampler.chunks("The ", 53, chunk=chunk, **settings)]
     assert [len(piece) for piece in pieces] == [chunk] * (53 // chunk) + ([53 % chunk] if 53 % chunk else [])
     assert "The " + "".join(pieces) == sampler.sample("The ", 53, **settings)
+
+
+def test_the_bytes_that_begin_a_character_at_the_end_of_a_text_are_not_lost():
+    sampler = indifferent(1, ByteVocabulary)
+    texts = [sampler.sample("a", length=20, top_n=0, seed=seed, errors="surrogateescape") for seed in range(20)]
+    assert all(len(text.encode("utf-8", "surrogateescape")) == 21 for text in texts)
+    for chunk in (1, 5, 20):  # each divides the length
+        again = [sampler.sample("a", 20, top_n=0, seed=seed, errors="surrogateescape", chunk=chunk) for seed in range(20)]
+        assert again == texts
 
 
 @pytest.mark.slow
