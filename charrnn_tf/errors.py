@@ -48,6 +48,7 @@ def concise(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
+        __tracebackhide__ = True  # of IPython
         try:
             return function(*arguments, **named)
         except CharRNNError as error:

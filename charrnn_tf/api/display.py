@@ -47,7 +47,7 @@ class TrainDisplay:
         self._is_live = not quiet and is_live(sys.stderr)
         self._console = Console(
             file=cast(Any, _Outlived(sys.stderr)), quiet=quiet or sys.stderr is None, force_terminal=self._is_live,
-            highlight=False, soft_wrap=True,
+            highlight=False, soft_wrap=not self._is_live,
         )  # fmt: skip
         self._line = "starting"
         self._epoch, self._done = 0.0, 0.0  # epochs so far; fraction of the run
@@ -75,7 +75,7 @@ class TrainDisplay:
         """Update the live display."""
         if self._eta.call(chars_per_second):
             self.say(f"Expected to end after {duration(self._eta.expected_seconds(chars_per_second))}.")
-        self._line = f"loss {_loss(loss, 3)}{self._trend(self._losses)}"
+        self._line = f"loss {_loss(self._eta.recent_loss(loss), 3)}{self._trend(self._losses)}"
         if self._validations:
             self._line += f"  validation {self._validations[-1]:.3f}{self._trend(self._validations)}"
         self._line += f"  {chars_per_second:,.0f} char/s  step {step:,}"
@@ -114,6 +114,7 @@ class TrainDisplay:
 
     def row(self, row: Row) -> None:
         """Print a row of metrics.csv as a line above the live display."""
+        self._eta.row(row)
         self._losses += [row.train_loss] if row.train_loss is not None else []
         self._validations += [row.validation_loss] if row.validation_loss is not None else []
         if self._events:

@@ -1,21 +1,23 @@
-"""How far a run is, and when it is expected to end."""
+"""How far a run is, when it is expected to end, and its recent loss."""
 
 from __future__ import annotations
 
 import time
 
+from ..runs.metrics import Row
 from ..training.trainer import Trainer
 
 CALLS_TO_BELIEVE = 3  # compiled calls before the speed is believed: the first is slower
 
 
 class Eta:
-    """Progress and expected end of a run, for displays; told of each compiled call."""
+    """Progress, expected end and recent loss of a run, for displays; told of each compiled call and each row."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._calls = 0
         self._ends: float | None = None  # by `time.monotonic`
+        self._row: Row | None = None  # the last one
 
     def call(self, chars_per_second: float) -> bool:
         """Record a compiled call; True for the first one with a reliable estimate of the end."""
@@ -23,6 +25,20 @@ class Eta:
         if self._calls >= CALLS_TO_BELIEVE:
             self._ends = time.monotonic() + self.expected_seconds(chars_per_second) - self._trainer.seconds
         return self._calls == CALLS_TO_BELIEVE
+
+    def row(self, row: Row) -> None:
+        """Record a row of metrics.csv."""
+        self._row = row
+
+    def recent_loss(self, loss: float | None) -> float | None:
+        """A mean loss that does not jump where a row begins: until `log_every` steps have passed, the last row's counts too.
+
+        loss: the mean since the last row.
+        """
+        if loss is None or self._row is None or self._row.train_loss is None:
+            return loss
+        part = min((self._trainer.step - self._row.step) / self._trainer.config.log_every, 1.0)
+        return self._row.train_loss + (loss - self._row.train_loss) * part
 
     @property
     def fraction_done(self) -> float:

@@ -6,13 +6,13 @@ import html
 import time
 from typing import Any, Self
 
-from ..inference.sampling import WRAPPED
+from ..inference.colours import WRAPPED
 from ..runs.chart import chart
 from ..runs.metrics import METRICS, Row, nats, read_rows
 from ..settings.merge import Resolved
 from ..training.trainer import Trainer
 from .eta import Eta
-from .summary import conclusion, duration, introduction
+from .summary import conclusion, duration, introduction, notes
 
 REFRESH_SECONDS = 0.5  # between two updates
 
@@ -48,12 +48,13 @@ class NotebookDisplay:
         """Store the introduction, which the output shows folded."""
         self._before = list(introduction(self._trainer, resolved))
         self._update(now=True)
-        if self._trainer.nothing_to_do:
-            self.say(self._trainer.nothing_to_do)
+        for remark in notes(self._trainer):
+            self.say(remark)
 
     def progress(self, step: int, loss: float | None, chars_per_second: float) -> None:
         """Update the bar and the status line."""
         self._eta.call(chars_per_second)
+        loss = self._eta.recent_loss(loss)
         self._status = f"step {step:,}, loss {'-' if loss is None else f'{loss:.3f}'}, {chars_per_second:,.0f} characters/s"
         if (left := self._eta.seconds_left) is not None:
             self._status += f", {duration(left)} left"
@@ -67,6 +68,7 @@ class NotebookDisplay:
     def row(self, row: Row) -> None:
         """Add a row of metrics.csv to the chart."""
         self._rows.append(row)
+        self._eta.row(row)
         self._update()
 
     def sample(self, step: int, text: str) -> None:

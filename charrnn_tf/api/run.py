@@ -18,14 +18,15 @@ from ..runs.metrics import METRICS, Row, read_rows
 from ..runs.record import Record
 from ..settings.merge import hint, with_options
 from ..text.corpus import check_length, load_corpus
-from ..text.names import check_text
+from ..text.names import NAME, check_text
 from ..text.vocabulary import Ids
 
 if TYPE_CHECKING:
     from ..inference.batch import Completion
+    from ..inference.colours import Sample, Samples
     from ..inference.evaluation import Evaluation
     from ..inference.line_scores import LineScore
-    from ..inference.sampling import Sample, Sampler
+    from ..inference.sampling import Sampler
 
 DRAWING = {  # arguments of `Sampler.sample`, with their defaults
     "temperature": 1.0, "top_n": 5, "top_p": 1.0, "min_p": 0.0, "stop": None, "unknown": "error", "normalize": None,
@@ -110,22 +111,27 @@ class Run:
     @with_options(DRAWING)
     @concise
     def sample(
-        self, prime: str = "", length: int = 1000, *, checkpoint: str | Path = "latest", seed: int | None = None,
-        **drawing: Any,
-    ) -> Sample:  # fmt: skip
+        self, prime: str = "", length: int = 1000, *, num_samples: int = 1, checkpoint: str | Path = "latest",
+        seed: int | None = None, **drawing: Any,
+    ) -> Sample | Samples:  # fmt: skip
         """Generate `length` characters after a prime; a notebook shows each character's surprise.
+
+        num_samples: with more than 1, the result is a list of that many texts.
 
         seed: None draws a new one; the result has it as `seed`. temperature: below 1 is safer, above 1 bolder; 0 takes the
         likeliest character. top_n, top_p, min_p: cut unlikely characters off (0, 1 and 0: no cut). stop: the text ends
         before this would appear. unknown: "skip" drops characters of the prime that the model never saw. normalize, errors:
-        as in `Sampler.chunks`. For several texts at once, see `sample_many`. Raises ConfigError for other arguments.
+        as in `Sampler.chunks`. For many primes, see `sample_many`. Raises ConfigError for other arguments.
         """
         for name in drawing:
             if name not in DRAWING:
-                many = "; `sample_many` has" if name in ("num_samples", "primes") else hint(name, DRAWING)
+                many = "; `sample_many` has" if name == "primes" else hint(name, DRAWING)
                 raise ConfigError(f"sample has no argument {name!r}{many}")
         seed = secrets.randbelow(2**31) if seed is None else seed
-        return self.sampler(checkpoint).sample(prime, length, seed=seed, **drawing)
+        sampler = self.sampler(checkpoint)
+        if num_samples == 1:
+            return sampler.sample(prime, length, seed=seed, **drawing)
+        return sampler.samples(prime, num_samples, length, seed=seed, **drawing)
 
     @concise
     def show(self, text: str | Path, *, checkpoint: str | Path = "latest", limit_chars: int = 5000) -> Sample:
@@ -248,6 +254,8 @@ def _encode(
     text: str | Path, record: Record, unknown: str, limit_chars: int | None = None, *, encoding: str, normalize: str
 ) -> Ids:
     """The ids of a text, or of the text of a file."""
+    if isinstance(text, str) and NAME.fullmatch(text) and not _is_path(text):
+        raise ConfigError(f"there is no file {text!r}; a text that looks like a file's name can't be read")
     if not _is_path(text):
         check_text(text)
     names, content = ((text,), None) if _is_path(text) else ((), str(text))

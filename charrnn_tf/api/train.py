@@ -109,10 +109,10 @@ def execute(
             display.row(row)
         display.conclude()
         if trainer.stopped:
-            saved = trainer.step and trainer.replicas.is_chief
+            saved = trainer.replicas.is_chief and bool(trainer.directory.records)
             again = resuming(request.directory, trainer.text)
             path = trainer.directory.latest if saved else None
-            nothing = "Stopped before the first step: nothing is saved."
+            nothing = "Stopped before the first checkpoint: nothing is saved."
             nothing += f" {request.directory!r} holds the run from before." if holds_run(request.directory) else ""
             display.say(f"Stopped and saved {path}. Continue with: {again}" if path else nothing)
     return trainer, received

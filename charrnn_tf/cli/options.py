@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import re
 import signal
 import sys
@@ -44,6 +45,9 @@ def _one_line_errors() -> Iterator[None]:
     except click.UsageError as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # that is the help itself, with click 8.2 and later
             error.ctx = None  # would add the usage and a hint
+        if (extra := re.fullmatch(r"Got unexpected extra arguments? \((.*)\)", error.message)) and os.path.isdir(extra[1]):
+            told = f"{error.message}; a run's folder is given with --checkpoint-dir {extra[1]}"
+            raise click.UsageError(told) from error
         raise
     except CharRNNError as error:
         raise click.ClickException(in_options(str(error))) from error

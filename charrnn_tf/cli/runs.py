@@ -26,6 +26,8 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
         charrnn-tf checkpoints --checkpoint-dir checkpoints
     """
     records = find.read_run(checkpoint_dir)
+    if not (records or as_json):
+        raise find.without_checkpoints(checkpoint_dir)
     best = find.best(records) if records else None
     rows = []
     for path, record in sorted(records.items(), key=lambda item: find.iteration(item[0])):

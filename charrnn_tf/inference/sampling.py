@@ -1,6 +1,5 @@
 """Generates text, all characters of it in one compiled loop, and tells how surprising a text is."""
 
-import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -22,6 +21,7 @@ from ..runs import checkpoint
 from ..runs.record import read_record
 from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
+from .colours import Sample, Samples
 from .cuts import Cuts, choose, chooser
 from .stopping import Stopping
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from .batch import Completion, Writer
 
 CHUNK = 100  # characters per compiled call, after which they are printed
-SHOWN = 5_000  # upper bound on characters that a notebook colours
-WRAPPED = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; font-family: monospace"
 MOST_OF_PRIME = 100_000  # last characters of a long prime that are read; earlier ones no longer affect the state
 
 
@@ -98,33 +96,6 @@ def write(
     kept = tf.TensorArray(tf.float32, length) if keep_logits else ()
     _, _, state, out, kept = tf.while_loop(lambda t, *_: t < length, body, (0, ids, list(state), out, kept))
     return out.stack(), list(state), kept.stack() if keep_logits else None
-
-
-class Sample(str):
-    """A text with the model that generated or read it. A notebook shows each character coloured by its surprise."""
-
-    sampler: "Sampler"
-    seed: int | None = None  # that repeats it; None for a text that was not generated
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        """Copies are plain strings."""
-        return str, (str(self),)
-
-    def _repr_html_(self) -> str:
-        """The first SHOWN characters on a background from clear (0 bits) to orange (8 bits and more), and a key."""
-        characters, bits = self.sampler.surprise(self[:SHOWN])
-        ends = [f"{this}{after}" == "\r\n" for this, after in zip(characters, [*characters[1:], ""], strict=True)]
-        spans = (
-            f'<span title="{each:.2f} bits" style="background-color: {_orange(each)}">'
-            f"{'' if end else html.escape(character)}</span>"
-            for character, each, end in zip(characters, bits, ends, strict=True)
-        )
-        key = "".join(f'<span style="background-color: {_orange(each)}"> {each} </span>' for each in (0, 2, 4, 6, 8))
-        seed = "" if self.seed is None else f"; seed {self.seed}"
-        return (
-            f'<pre style="{WRAPPED}">{"".join(spans)}</pre>'
-            f'<div style="font-size: smaller; white-space: pre">surprise in bits:{key}or more{seed}</div>'
-        )
 
 
 class Sampler:
@@ -276,6 +247,11 @@ class Sampler:
         text.seed = seed
         return text
 
+    def samples(self, prime: str, num_samples: int, length: int = 1000, *, seed: int = 0, **settings: Any) -> Samples:
+        """Several texts after a prime, those of `sample_many` with the same settings."""
+        found = self.sample_many([prime], num_samples, length, seed=seed, **settings)
+        return Samples(self.shown(each.prime + each.text) for each in found)
+
     def shown(self, text: str) -> Sample:
         """A text that a notebook shows with each character coloured by its surprise, as it shows samples."""
         sample = Sample(text)
@@ -336,11 +312,6 @@ def check_length(length: int, seed: int) -> None:
         raise ConfigError(f"`length` must be a whole number of at least 1 and below 2**31, got {length!r}")
     if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
         raise ConfigError(f"`seed` must be a whole number of 64 bits, got {seed!r}")
-
-
-def _orange(bits: float) -> str:
-    """The background of a character with this surprise."""
-    return f"rgb(213 94 0 / {0.8 * min(bits / 8, 1):.3f})"
 
 
 def start_id(vocabulary: Vocabulary) -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 AGAINST = ("steps", "characters", "seconds")
 SMOOTHING = 0.6
-LEAST_SMOOTHED = 10  # rows; a running mean over fewer would mostly lag
+LEAST_SMOOTHED = 50  # rows of each run in a picture; over fewer, a mean would change what they show
 EARLY = 0.03  # of the run: losses before it do not set the scale
 # Okabe and Ito's colours, distinguishable with any common colour blindness; black is replaced by the ink of the look
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -106,6 +106,7 @@ def draw(runs: Sequence[Run], *, against: str = "steps", smoothing: float = SMOO
     figure, axes = _empty_figure(look)
     ink = LOOKS[look][0]
     late = []
+    smoothing = smoothing if min(len(run.rows) for run in runs) >= LEAST_SMOOTHED else 0.0
     for n, run in enumerate(runs):
         colour = COLOURS[n % len(COLOURS)]
         late.append(_draw_run(axes, run, against, smoothing, ink if colour == "#000000" else colour))
@@ -182,7 +183,7 @@ def _draw_run(axes: Axes, run: Run, against: str, smoothing: float, colour: str)
     places, training, validation = run.places(against), run.losses("train_loss"), run.losses("validation_loss")
     name = ("./" if run.name.startswith("_") else "") + run.name.replace("$", r"\$")  # both are special to matplotlib
     label = f"{name}, training"
-    if smoothing and len(places) >= LEAST_SMOOTHED:
+    if smoothing:
         axes.plot(places, training, color=colour, alpha=0.25, linewidth=0.8)
         steps = np.diff([row.step for row in run.rows], prepend=0)  # the last row of an epoch may stand for fewer steps
         training = smoothed(training, smoothing, list(steps / np.median(steps)))

@@ -35,13 +35,14 @@ class RunDirectory:
     def __init__(self, path: str | Path, keep: int, resume: bool = False, overwrite: bool = False) -> None:
         """Prepare the folder.
 
-        overwrite: replace the run in the folder, which stays until the first checkpoint of the new one is complete.
+        overwrite: replace the run in the folder, which stays until the first checkpoint of the new one is complete;
+        `replaces` is True until then.
         Raises CheckpointError if it holds a run and neither `resume` nor `overwrite` is given, if it has no undamaged
         checkpoint to resume from, or if another run is writing to it. Damaged checkpoints are renamed with a warning.
         """
         self.path = Path(path)
         self.records: dict[Path, Record] = {}
-        self._replaces = False  # whether this run takes the place of another, which stays until this one saves
+        self.replaces = False  # whether this run takes the place of another, which stays until this one saves
         self._replaced: list[Path] = []  # the other's checkpoints
         self._keep = keep
         self._lock = FileLock(self.path / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
@@ -53,7 +54,7 @@ class RunDirectory:
                 check_empty(self.path)
             checkpoint.clean(self.path)
             found = list_checkpoints(self.path)
-            self._replaces = overwrite and holds_run(self.path)
+            self.replaces = overwrite and holds_run(self.path)
             if overwrite:
                 self._replaced = found
                 return
@@ -101,7 +102,7 @@ class RunDirectory:
         if self._metrics:
             return list(self._metrics.rows)
         path = self.path / METRICS
-        return read_rows(path) if path.exists() and not self._replaces else []
+        return read_rows(path) if path.exists() and not self.replaces else []
 
     @property
     def last_saved(self) -> str:
@@ -128,7 +129,7 @@ class RunDirectory:
         with self._locked():
             if set(list_checkpoints(self.path)) != {*self.records, *self._replaced}:
                 raise CheckpointError(f"another run has written to {str(self.path)!r} meanwhile. Start again.")
-            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step, held=self._replaces)
+            self._metrics = MetricsFile(self.path / METRICS, keep_to_step=step, held=self.replaces)
             try:
                 yield
             finally:
@@ -150,7 +151,7 @@ class RunDirectory:
 
         A folder that was removed or emptied meanwhile is created again, metrics.csv included.
         """
-        if self._metrics and not self._replaces:
+        if self._metrics and not self.replaces:
             lock_is_gone = identity(self.path / LOCK) != self._locked_file
             if lock_is_gone:
                 self._lock.release(force=True)
@@ -163,7 +164,7 @@ class RunDirectory:
         path = checkpoint.write(self.path, saved, variables)
         self.records[path] = read_record(path, check=False)  # as JSON has it: a loss that is not finite is None
         with self._errors():
-            if self._replaces:
+            if self.replaces:
                 self._replace(path)
             self._prune()
         return path
@@ -174,7 +175,7 @@ class RunDirectory:
             if path != first:
                 checkpoint.remove(path)
         checkpoint.write_index(self.path)
-        self._replaced, self._replaces = [], False
+        self._replaced, self.replaces = [], False
         if self._metrics:
             self._metrics.write_anew()
             self._metrics.to_disk()

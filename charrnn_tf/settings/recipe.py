@@ -24,7 +24,7 @@ LEARNING_RATE = 0.02  # for Adam, at a width of 256
 FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3, "weight_decay": 0.05}
 FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
-VALIDATE_EPOCHS = 10  # between validations, if an epoch is not long
+VALIDATE_EPOCHS, VALIDATIONS = 10, 5  # between validations, and least number in a run, if an epoch is not long
 LEAST_STEPS, LONG_EPOCH = 100, 1_000  # bounds of the steps between them
 
 
@@ -79,10 +79,9 @@ def recipe(
     - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, `weight_decay`: 0.05, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
-    - `validate_every`: ten epochs of fewer than 1,000 steps, at least 100 and at most 1,000 steps.
+    - `validate_every`, if an epoch has fewer than 1,000 steps: the least of ten epochs, 1/5 of the run and 1,000 steps.
 
     hidden_size, precision: given ones, which the other settings then follow.
-
     >>> chosen = recipe(1_800_000, Machine(cores=2, bfloat16=True), seconds=139)
     >>> [chosen[name].value for name in ("hidden_size", "dropout", "precision")]
     [384, 0.05, 'bfloat16']
@@ -106,7 +105,7 @@ def recipe(
     wide_enough = [width for width in SPEEDS if characters_read(width) >= LEAST_UPDATES * window]
     width = hidden_size or max(wide_enough, default=min(SPEEDS))
     passes = max(characters_read(width) / characters, 1e-9)
-    widest = f"widest with {LEAST_UPDATES:,} updates in the budget" if wide_enough else "the budget allows few updates"
+    widest = f"the widest with {LEAST_UPDATES:,} updates in time" if wide_enough else "narrow: the budget allows few updates"
     often = _often(passes, None if seconds is None else _speed(width, machine, batch_size, precision))
     chosen = {
         "hidden_size": Choice(width, widest),
@@ -118,7 +117,8 @@ def recipe(
         "precision": Choice(precision, "cuDNN's, on a GPU" if machine.gpus else "fastest on this CPU"),
     }
     if characters < LONG_EPOCH * window:
-        chosen["validate_every"] = Choice(_steps_between_validations(characters, window), "short epochs")
+        steps = _steps_between_validations(characters, window, characters_read(width) / window)
+        chosen["validate_every"] = Choice(steps, f"{VALIDATIONS} times or more in the budget")
     return chosen
 
 
@@ -130,9 +130,9 @@ def default_shards(batch_size: int, cores: int) -> int:
     return 1
 
 
-def _steps_between_validations(characters: int, window: int) -> int:
-    """Steps of VALIDATE_EPOCHS, within their bounds: a short text is soon overfitted."""
-    return min(max(VALIDATE_EPOCHS * characters // window, LEAST_STEPS), LONG_EPOCH)
+def _steps_between_validations(characters: int, window: int, steps: float) -> int:
+    """Steps of VALIDATE_EPOCHS, within their bounds: a short text is soon overfitted. steps: expected in the whole run."""
+    return max(int(min(VALIDATE_EPOCHS * characters // window, LONG_EPOCH, steps / VALIDATIONS)), LEAST_STEPS)
 
 
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:

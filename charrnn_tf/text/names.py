@@ -18,6 +18,8 @@ def expand(name: str) -> list[str]:
         return [name]
     if "\0" in name:
         raise TextError(f"can't read {name!r}: it contains a NUL character, which file names can't")
+    if name.startswith("~") and not os.path.lexists(name):
+        name = os.path.expanduser(name)
     if os.path.isdir(name):
         files = sorted(_files_in(name))
     elif any(sign in name for sign in "*?[") and not os.path.lexists(name):

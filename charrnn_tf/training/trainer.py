@@ -223,7 +223,7 @@ class Trainer:
                             yield row
                         improved, over = self._judge(loss)
                         plan = self._agree(end=plan.end or over, save=plan.save, improved=improved)
-                regular = self.step > self._saved and (plan.stop or plan.save)
+                regular = self.step > self._saved and (plan.save or (plan.stop and self._stop_saves))
                 if regular or plan.improved or (plan.end and row):
                     only_while_best = not (regular or plan.end or self.step == self._saved)
                     with pace.ending("saving"):
@@ -257,9 +257,14 @@ class Trainer:
         try:
             yield
         except GeneratorExit:
-            if self.step > self._saved and self.replicas.count == self.replicas.here and not forked():
+            if self.step > self._saved and self._stop_saves and self.replicas.count == self.replicas.here and not forked():
                 self._save(loss, only_while_best=False)
             raise
+
+    @property
+    def _stop_saves(self) -> bool:
+        """Whether a stop saves: not if the run in the folder, which this one replaces, would be lost for a few steps."""
+        return not (self.replicas.alone and self.directory.replaces)
 
     def _agree(self, **own: Any) -> Plan:
         """The plan of all workers, given this one's."""
@@ -322,14 +327,10 @@ class Trainer:
             warn(f"{skipped} steps were skipped before step {self.step:,}: their loss or gradient was not finite.")
         self.state.reset_losses()
         row = Row(
-            step=self.step,
-            epoch=self.step / self.steps_per_epoch,
-            seconds=round(self.seconds, 3),
-            train_loss=self._train_loss,
-            validation_loss=validation_loss,
-            learning_rate=float(self.state.optimizer.learning_rate),
-            chars_per_second=round(self.pace.chars_per_second, 1),
-        )
+            step=self.step, epoch=self.step / self.steps_per_epoch, seconds=round(self.seconds, 3),
+            train_loss=self._train_loss, validation_loss=validation_loss,
+            learning_rate=float(self.state.optimizer.learning_rate), chars_per_second=round(self.pace.chars_per_second, 1),
+        )  # fmt: skip
         self.pace.new_row()
         return row
 

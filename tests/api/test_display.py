@@ -18,7 +18,7 @@ from charrnn_tf.runs.metrics import Row
 def trainer():
     return SimpleNamespace(
         step=250, steps_per_epoch=100, seconds=60.0, total_steps=1000, state=SimpleNamespace(gradient_norm=0.5),
-        config=SimpleNamespace(max_seconds=None, batch_size=4, num_steps=25),
+        config=SimpleNamespace(max_seconds=None, batch_size=4, num_steps=25, log_every=50),
     )  # fmt: skip
 
 
@@ -106,6 +106,15 @@ def test_a_terminal_of_ascii_gets_ascii(display):
     text = ascii_file.buffer.getvalue().decode("ascii")
     assert "loss 1.875  validation" in text
     assert "the end" in text
+
+
+def test_the_loss_does_not_jump_where_a_row_begins(display):
+    display._trainer.step, display._trainer.config.log_every = 100, 100
+    display.row(Row(100, 1.0, 10.0, 2.0, None, 0.01, 1000.0))
+    for step, mean, shown in [(101, 1.0, "1.990"), (150, 1.0, "1.500"), (200, 1.0, "1.000"), (250, 1.0, "1.000")]:
+        display._trainer.step = step
+        display.progress(step, mean, 1000.0)
+        assert f"loss {shown}" in drawn(display)
 
 
 def test_the_latest_sample_is_in_the_display_and_older_ones_are_above_it(display):

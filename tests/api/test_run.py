@@ -245,9 +245,8 @@ def test_a_text_in_place_of_a_files_name_is_told_in_a_short_line(source):
     assert len(str(caught.value)) < 120
 
 
-def test_a_files_name_in_place_of_a_text_is_not_scored_or_learnt(finished, tmp_path):
+def test_a_files_name_in_place_of_a_text_is_not_scored_or_learnt(finished):
     for call in (
-        lambda: finished.evaluate("ana.txt"), lambda: finished.report("ana.txt", tmp_path / "page.html"),
         lambda: cr.evaluate(finished.latest, "ana.txt"), lambda: cr.Vocabulary.from_text("ana.txt"),
         lambda: cr.train(text="ana.txt", display=False),
     ):  # fmt: skip
@@ -260,8 +259,16 @@ def test_a_files_name_in_place_of_a_text_is_not_scored_or_learnt(finished, tmp_p
 def test_a_wrong_name_of_an_argument_of_sample_is_told(finished):
     with pytest.raises(ConfigError, match="sample has no argument 'topn'; did you mean 'top_n'"):
         finished.sample("The ", topn=5)
-    with pytest.raises(ConfigError, match="sample has no argument 'num_samples'; `sample_many` has"):
-        finished.sample("The ", num_samples=3)
+    with pytest.raises(ConfigError, match="sample has no argument 'primes'; `sample_many` has"):
+        finished.sample("The ", primes=3)
+
+
+def test_several_samples_are_shown_one_below_the_other(finished):
+    texts = finished.sample("The ", 20, num_samples=3, seed=1, stop="z")
+    many = finished.sample_many(["The "], 3, 20, seed=1, stop="z")
+    assert texts == [each.prime + each.text for each in many]
+    assert texts._repr_html_().count("<pre") == 3
+    assert texts[0] == finished.sample("The ", 20, seed=1, stop="z")
 
 
 def test_help_and_completion_know_every_argument(finished):
@@ -280,6 +287,11 @@ def test_a_text_is_shown_as_samples_are(finished, tmp_path):
     assert shown == "The old  sea" == finished.show("book.txt")
     assert shown._repr_html_() == finished.sampler().shown("The old  sea")._repr_html_()
     assert finished.show("The old sea", limit_chars=3) == "The"
+    for call in (finished.show, finished.evaluate):
+        with pytest.raises(ConfigError, match=r"there is no file 'bok\.txt'"):
+            call("bok.txt")
+    with pytest.raises(ConfigError, match=r"there is no file 'bok\.txt'"):
+        finished.report("bok.txt", tmp_path / "page.html")
 
 
 def test_a_runs_folder_in_place_of_a_checkpoint_is_told(finished):

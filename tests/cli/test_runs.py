@@ -46,6 +46,14 @@ def test_checkpoints_that_a_run_removes_meanwhile_are_left_out(copy, monkeypatch
 def test_an_empty_folder_has_no_checkpoints(empty):
     Path("nothing").mkdir()
     assert json.loads(succeed("checkpoints", "--checkpoint-dir", "nothing", "--json")) == []
+    assert "no checkpoints in 'nothing'" in refuse("checkpoints", "--checkpoint-dir", "nothing")
+
+
+def test_a_runs_folder_as_an_argument_is_told_where_it_belongs(home, monkeypatch):
+    monkeypatch.chdir(home)
+    line = refuse("sample", "checkpoints", status=2)
+    assert line.endswith("extra argument (checkpoints); a run's folder is given with --checkpoint-dir checkpoints\n")
+    assert refuse("sample", "nowhere", status=2).endswith("extra argument (nowhere)\n")
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ def lines(figure):
 
 @pytest.fixture
 def two(tmp_path):
-    falling = [3 / (1 + n / 5) for n in range(40)]
+    falling = [3 / (1 + n / 5) for n in range(80)]
     first = write_run(tmp_path / "one" / "run", falling, [None] * 19 + [2.0] + [None] * 19 + [1.0])
-    second = write_run(tmp_path / "two" / "run", falling[:20])
+    second = write_run(tmp_path / "two" / "run", falling[:60])
     return first, second
 
 
@@ -109,6 +109,13 @@ def test_each_run_has_a_smooth_line_a_raw_one_behind_and_its_validations(two):
     ]  # fmt: skip
 
 
+def test_a_short_run_is_drawn_as_it_is_and_so_are_all_beside_it(tmp_path):
+    short = plots.read_run(write_run(tmp_path / "short", [3.0, 2.0, 1.0]), "short")
+    long = plots.read_run(write_run(tmp_path / "long", [3 / (1 + n / 5) for n in range(80)]), "long")
+    assert {*lines(plots.draw([short, long]))} == {"short, training", "long, training"}
+    assert "long, training, smoothed" in lines(plots.draw([long]))
+
+
 def test_the_first_steep_fall_does_not_set_the_scale(tmp_path):
     run = plots.read_run(write_run(tmp_path / "run", [100.0] + [2.0 - n / 200 for n in range(199)]))
     bottom, top = plots.draw([run], smoothing=0).axes[0].get_ylim()
@@ -128,7 +135,7 @@ def test_losses_are_drawn_against_steps_time_or_characters(tmp_path, against, la
     folder = write_run(tmp_path / "run", [2.0] * 40, seconds=100.0)
     write_checkpoint(folder, step=400)  # of 2 streams x 4 characters
     figure = plots.draw([plots.read_run(folder)], against=against)
-    assert lines(figure)["run, training, smoothed"].get_xdata()[-1] == last
+    assert lines(figure)["run, training"].get_xdata()[-1] == last
     assert figure.axes[0].get_xlabel() == label
 
 

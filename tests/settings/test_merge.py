@@ -163,21 +163,21 @@ def test_a_missing_settings_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("machine", "dropout", "weight_dropout", "precision", "shards"),
+    ("machine", "dropout", "weight_dropout", "precision", "shards", "interval"),
     [
-        ("one core", 0.2, 0.05, "float32", 1),
-        ("laptop", 0.45, 0.35, "bfloat16", 2),
-        ("AVX2 only", 0.05, 0.0, "float32", 2),
-        ("64 cores", 0.5, 0.5, "bfloat16", 4),
-        ("GPU", 0.5, 0.5, "float32", 1),
+        ("one core", 0.2, 0.05, "float32", 1, 1000),
+        ("laptop", 0.45, 0.35, "bfloat16", 2, 1000),
+        ("AVX2 only", 0.05, 0.0, "float32", 2, 569),
+        ("64 cores", 0.5, 0.5, "bfloat16", 4, 1000),
+        ("GPU", 0.5, 0.5, "float32", 1, 1000),
     ],
 )
-def test_the_default_preset_depends_on_the_machine(machine, dropout, weight_dropout, precision, shards):
+def test_the_default_preset_depends_on_the_machine(machine, dropout, weight_dropout, precision, shards, interval):
     resolved = resolve(ask(), ANNA, V, MACHINES[machine])
     settings = dataclasses.asdict(resolved.model) | dataclasses.asdict(resolved.train)
     assert pick(settings, "vocab_size", "hidden_size", "dropout") == [V, 512, dropout]
     assert pick(settings, "weight_dropout", "precision", "batch_size") == [weight_dropout, precision, 32]
-    assert pick(settings, "max_seconds", "validate_every", "shards", "xla") == [1191.0, 1000, shards, False]
+    assert pick(settings, "max_seconds", "validate_every", "shards", "xla") == [1191.0, interval, shards, False]
     assert resolved.budget_given is False
     assert settings.items() >= {name: choice.value for name, choice in resolved.chosen.items()}.items()
     assert len(resolved.chosen) == 11

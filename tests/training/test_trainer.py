@@ -4,6 +4,7 @@ With the fixture `instant` steps compute nothing: for tests of everything around
 """
 
 import dataclasses
+import gc
 import json
 import random
 import shutil
@@ -663,6 +664,28 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_alone(whole):
 
 
 @pytest.mark.usefixtures("instant")
+@pytest.mark.usefixtures("instant")
+@pytest.mark.parametrize("way", ["stop", "break"])
+def test_a_run_that_is_stopped_before_its_first_save_leaves_the_one_it_would_replace(tmp_path, way):
+    list(trainer(tmp_path, max_steps=6).run())
+    before = tree(tmp_path)
+    again = trainer(tmp_path, max_steps=50, save_every=40, validate_every=40, overwrite=True)
+    for row in again.run():
+        if row.step >= 10:
+            if way == "break":
+                break
+            again.stop()
+    gc.collect()
+    assert again.step >= 10
+    assert tree(tmp_path) == before
+    later = trainer(tmp_path, max_steps=50, save_every=5, validate_every=40, overwrite=True)
+    for row in later.run():
+        if row.step >= 10:
+            later.stop()
+    assert later.directory.latest.name.startswith("i1")
+    assert not (tmp_path / "i6_l8").exists()
+
+
 def test_overwrite_removes_only_what_a_run_wrote(tmp_path):
     list(trainer(tmp_path, max_steps=5).run())
     strangers = [tmp_path / "notes.txt", tmp_path / "i5_l8.txt", tmp_path / "plots" / "loss.png"]
