@@ -263,7 +263,7 @@ class Trainer:
 
     @property
     def _stop_saves(self) -> bool:
-        """Whether a stop saves: not if the run in the folder, which this one replaces, would be lost for a few steps."""
+        """Whether a stop saves: not if a run that this one is to replace would be lost for a few steps."""
         return not (self.replicas.alone and self.directory.replaces)
 
     def _agree(self, **own: Any) -> Plan:
@@ -338,9 +338,8 @@ class Trainer:
         self._saved = self.step
         for part in tf.nest.flatten(self.state.recurrent):
             self.replicas.complete(part)
-        if not self.replicas.is_chief:
-            return
-        self.directory.save(self._record(validation_loss, only_while_best), self.state.variables())
+        if self.replicas.is_chief:
+            self.directory.save(self._record(validation_loss, only_while_best), self.state.variables())
 
     def _record(self, validation_loss: float | None, only_while_best: bool) -> Record:
         return Record(

@@ -8,6 +8,7 @@ from conftest import write_checkpoint
 
 from charrnn_tf import Sampler, latest_checkpoint
 from charrnn_tf.errors import ConfigError, TextError
+from charrnn_tf.inference.sampling import CHUNK
 from charrnn_tf.settings.schema import CELLS
 from charrnn_tf.text.vocabulary import ByteVocabulary
 
@@ -50,6 +51,14 @@ def test_primes_are_read_as_they_are_needed(sampler, monkeypatch):
     limit_rows(4, monkeypatch)
     written = sampler.sample_many(itertools.cycle(PRIMES), 2, 5)
     assert [each.prime for each in itertools.islice(written, 6)] == ["The ", "The ", "", "", "A", "A"]
+
+
+def test_a_stop_text_across_two_compiled_calls_is_found(sampler):
+    (whole,) = sampler.sample_many(["The "], 1, 3 * CHUNK, top_n=0, temperature=1.5, seed=4)
+    for place in (CHUNK - 3, CHUNK - 1, 2 * CHUNK - 2):
+        stop = whole.text[place : place + 4]
+        (stopped,) = sampler.sample_many(["The "], 1, 3 * CHUNK, top_n=0, temperature=1.5, seed=4, stop=stop)
+        assert stopped.text == whole.text[: whole.text.index(stop)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
