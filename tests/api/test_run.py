@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 def finished(tmp_path_factory):
     """A finished run, which tests must not change."""
     directory = tmp_path_factory.mktemp("finished")
-    return cr.train(text=TEXT, checkpoint_dir=directory, display=False, **TINY)
+    return cr.train(text=TEXT, checkpoint_dir=directory, display=False, save_every=6, **TINY)
 
 
 def losses(directory):
@@ -113,6 +113,11 @@ def test_a_run_samples_evaluates_and_plots(finished, tmp_path):
     by_text = finished.evaluate(TEXT[:500])
     (tmp_path / "part.txt").write_text(TEXT[:500], encoding="utf-8")
     assert finished.evaluate("part.txt") == by_text == cr.evaluate(finished.latest, TEXT[:500])
+    assert len(finished.checkpoints) == 2
+    for path in finished.checkpoints:  # the sampler used last is kept, but not for another one
+        assert finished.sample("The ", 20, seed=1, checkpoint=path) == cr.Sampler.from_checkpoint(path).sample(
+            "The ", 20, seed=1
+        )
     assert finished.plot("losses.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert finished.plot().axes
 

@@ -279,6 +279,12 @@ def test_the_openai_client_raises_its_own_errors(client, arguments, error, param
     assert caught.value.type == "invalid_request_error"
 
 
+def test_echo_returns_each_text_after_its_own_prompt(running, sampler):
+    done = post(running, prompt=["The ", "A "], n=3, max_tokens=10, seed=1, echo=True).json()
+    texts = sampler.sample_many(["The ", "A "], 3, 10, seed=1)
+    assert [each["text"] for each in done["choices"]] == [each.prime + each.text for each in texts]
+
+
 def test_unknown_characters_can_be_skipped(running, sampler):
     done = post(running, prompt="The ☃", unknown="skip", max_tokens=20, seed=1, echo=True).json()
     assert done["choices"][0]["text"] == sampler.sample("The ", 20, seed=1)

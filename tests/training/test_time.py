@@ -134,6 +134,8 @@ def test_a_sorted_text_is_told_and_does_not_end_the_run_while_it_learns(tmp_path
     falling = [dataclasses.replace(ROW, step=step, train_loss=3 - 0.1 * step) for step in range(20)]
     assert run._validator.stops(falling, patience=3) is not says
     assert run._validator.stops([ROW] * 20, patience=3)
+    since = [dataclasses.replace(ROW, step=step, train_loss=loss) for step, loss in enumerate((3.0, 2.0, 2.0, 2.0))]
+    assert run._validator.stops(since, patience=3) is not says  # it fell since the first of four
 
 
 def test_a_validation_that_takes_most_of_the_time_is_left_out(tmp_path, clock, caplog):
