@@ -10,7 +10,7 @@ from conftest import terminal_on
 from rich.console import Console
 
 from charrnn_tf.api import display as module
-from charrnn_tf.api.eta import CALLS_TO_BELIEVE
+from charrnn_tf.api.eta import CALLS_TO_BELIEVE, Eta
 from charrnn_tf.runs.metrics import Row
 
 
@@ -106,6 +106,13 @@ def test_a_terminal_of_ascii_gets_ascii(display):
     text = ascii_file.buffer.getvalue().decode("ascii")
     assert "loss 1.875  validation" in text
     assert "the end" in text
+
+
+def test_a_run_is_expected_to_end_by_the_budget_that_ends_first(trainer):
+    assert Eta(trainer).expected_seconds(1000.0) == 60 + 750 * 100 / 1000
+    trainer.config.max_seconds = 100.0
+    assert Eta(trainer).expected_seconds(1000.0) == 100.0
+    assert Eta(trainer).expected_seconds(10_000.0) == 60 + 750 * 100 / 10_000
 
 
 def test_the_loss_does_not_jump_where_a_row_begins(display):

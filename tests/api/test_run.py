@@ -216,6 +216,16 @@ def test_a_string_must_be_given_again_to_resume():
 # Interrupting and running again
 
 
+def test_train_gives_the_handler_of_an_interrupt_back(tmp_path):
+    def handler(number, frame):
+        raise AssertionError
+
+    for before in (signal.default_int_handler, handler):
+        signal.signal(signal.SIGINT, before)
+        cr.train("text.txt", checkpoint_dir=before.__name__, display=False, **TINY | {"max_steps": 1})
+        assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 def test_an_interrupt_saves_and_returns_the_run():
     def interrupt():
