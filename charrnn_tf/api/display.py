@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from ..insight.tensorboard import EventFile
 
 TREND = 8  # losses in a trend
-SAMPLE_LINES = 8  # of the latest sample in the live display
-PANEL_FRAME = 4  # columns of a panel's sides
 LEVELS = "▁▂▃▄▅▆▇█"
 CONTROLS = {n: 0x2400 + n for n in range(32) if chr(n) not in "\t\n"}  # shown by their pictures
 CONTROLS |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
@@ -53,7 +50,6 @@ class TrainDisplay:
         self._epoch, self._done = 0.0, 0.0  # epochs so far; fraction of the run
         self._losses: list[float] = []
         self._validations: list[float] = []
-        self._latest: tuple[int, str] | None = None  # sample in the live display, not yet printed above it
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -62,7 +58,6 @@ class TrainDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._print_sample()
         if self._is_live:
             self._live.stop()
 
@@ -86,7 +81,7 @@ class TrainDisplay:
         self._line = f"{self._line}  {doing}"
 
     def _render(self) -> Group:
-        """Bars of the epoch and of the run, the loss line, and the latest sample."""
+        """Bars of the epoch and of the run, and the loss line."""
         bars = Table.grid(padding=(0, 1), expand=True)
         for ratio in (None, 1, None, None):
             bars.add_column(ratio=ratio, justify="left" if ratio else "right", no_wrap=True)
@@ -95,14 +90,7 @@ class TrainDisplay:
         for name, done, remark in (f"epoch {int(self._epoch) + 1:,}", self._epoch % 1, ""), ("run", self._done, left):
             bars.add_row(name, ProgressBar(total=1.0, completed=done), f"{done:.0%}", remark)
         overflow: Any = "crop" if self._console.options.ascii_only else "ellipsis"
-        parts: list[Any] = [bars, Text(self._line, no_wrap=True, overflow=overflow)]
-        if latest := self._latest:  # copied: another thread may change it
-            step, text = latest
-            wrapped = Text(text).wrap(self._console, max(self._console.width - PANEL_FRAME, 10))
-            parts.append(
-                Panel(Text("\n").join(wrapped[:SAMPLE_LINES]), title=f"sample at step {step:,}", title_align="left")
-            )
-        return Group(*parts)
+        return Group(bars, Text(self._line, no_wrap=True, overflow=overflow))
 
     def _trend(self, losses: Sequence[float]) -> str:
         """A sparkline of the latest losses; empty in terminals that lack the characters."""
@@ -124,23 +112,13 @@ class TrainDisplay:
         self.say(f"{line}  {row.chars_per_second:,.0f} char/s  {duration(row.seconds)}")
 
     def sample(self, step: int, text: str) -> None:
-        """Show a sample in the live display; the next one moves it above."""
+        """Print a sample above the live display."""
         if self._events:
             self._events.sample(step, text)
-        self._print_sample()
-        self._latest = step, text.translate(CONTROLS)
-        if not self._is_live:
-            self._print_sample()
-
-    def _print_sample(self) -> None:
-        if self._latest:
-            step, text = self._latest
-            self._latest = None
-            self.say(f"--- sample at step {step:,} ---\n{text}\n---")
+        self.say(f"--- sample at step {step:,} ---\n{text.translate(CONTROLS)}\n---")
 
     def conclude(self) -> None:
-        """Print the latest sample, why the run ended early, if it did, and its last and best validation losses."""
-        self._print_sample()
+        """Print why the run ended early, if it did, and its last and best validation losses."""
         for line in conclusion(self._trainer):
             self.say(line)
 
