@@ -102,6 +102,7 @@ def test_correlations_are_those_of_numpy_and_0_for_constants():
     assert trace.correlations(cells, "a" * len(text))[:, 0].tolist() == [0] * 6
     assert next(trace.clearest(found, 3)) == (0, 0)
     assert len(list(trace.clearest(found, 3))) == 3
+    assert list(trace.clearest(np.array([[0.5, 0.2], [0.1, -0.9], [-0.3, 0.0]]), 2)) == [(1, 1), (0, 0)]
 
 
 # Influence of earlier characters
