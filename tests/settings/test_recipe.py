@@ -213,7 +213,7 @@ def test_the_choices_are_printed_and_saved(folder, first):
     )
     printed = dict(line.split()[:2] for line in lines[1].splitlines())
     assert printed == {"--" + name.replace("_", "-"): str(value) for name, (value, _) in resolved.chosen.items()}
-    assert (printed["--batch-size"], printed["--validate-every"], printed["--clip-norm"]) == ("1", "135", "0.1")
+    assert (printed["--batch-size"], printed["--validate-every"], printed["--clip-norm"]) == ("1", "100", "0.1")
 
 
 @pytest.mark.slow
