@@ -24,7 +24,8 @@ LEARNING_RATE = 0.02  # for Adam, at a width of 256
 FIXED_FOR_ADAM = {"clip_norm": 0.1, "final_rate": 0.4, "averaging": 0.3, "weight_decay": 0.05}
 FOR_ADAM = ("learning_rate", *FIXED_FOR_ADAM)
 BY_SPEED = ("hidden_size", "dropout", "weight_dropout")  # with a budget in seconds; the learning rate follows the width
-VALIDATE_EPOCHS, VALIDATIONS = 10, 5  # between validations, and least number in a run, if an epoch is not long
+VALIDATE_EPOCHS, VALIDATIONS = 10, 4  # between validations, and least number in a run, if an epoch is not long
+VALIDATE_EPOCH = 0.7  # of an epoch, least between validations: about 6% of the time goes to them then
 LEAST_STEPS, LONG_EPOCH = 100, 1_000  # bounds of the steps between them
 
 
@@ -79,7 +80,7 @@ def recipe(
     - `clip_norm`: 0.1, `final_rate`: 0.4, `averaging`: 0.3, `weight_decay`: 0.05, for Adam.
     - `batch_size`: 32 streams, halved until each has at least 8 windows.
     - `precision`: bfloat16 where the CPU has it; float32 on a GPU.
-    - `validate_every`, if an epoch has fewer than 1,000 steps: the least of ten epochs, 1/5 of the run and 1,000 steps.
+    - `validate_every`, if an epoch has fewer than 1,000 steps: the least of ten epochs, 1/4 of the run and 1,000 steps.
 
     hidden_size, precision: given ones, which the other settings then follow.
     >>> chosen = recipe(1_800_000, Machine(cores=2, bfloat16=True), seconds=139)
@@ -118,7 +119,7 @@ def recipe(
     }
     if characters < LONG_EPOCH * window:
         steps = _steps_between_validations(characters, window, characters_read(width) / window)
-        chosen["validate_every"] = Choice(steps, f"{VALIDATIONS} times or more in the budget")
+        chosen["validate_every"] = Choice(steps, "several times in the budget")
     return chosen
 
 
@@ -132,7 +133,9 @@ def default_shards(batch_size: int, cores: int) -> int:
 
 def _steps_between_validations(characters: int, window: int, steps: float) -> int:
     """Steps of VALIDATE_EPOCHS, within their bounds: a short text is soon overfitted. steps: expected in the whole run."""
-    return max(int(min(VALIDATE_EPOCHS * characters // window, LONG_EPOCH, steps / VALIDATIONS)), LEAST_STEPS)
+    epoch = characters / window
+    often = max(steps / VALIDATIONS, VALIDATE_EPOCH * epoch)
+    return max(int(min(VALIDATE_EPOCHS * epoch, LONG_EPOCH, often)), LEAST_STEPS)
 
 
 def _speed(width: int, machine: Machine, batch_size: int, precision: str) -> float:

@@ -167,7 +167,7 @@ def test_a_missing_settings_file_is_named(tmp_path):
     [
         ("one core", 0.2, 0.05, "float32", 1, 1000),
         ("laptop", 0.45, 0.35, "bfloat16", 2, 1000),
-        ("AVX2 only", 0.05, 0.0, "float32", 2, 569),
+        ("AVX2 only", 0.05, 0.0, "float32", 2, 712),
         ("64 cores", 0.5, 0.5, "bfloat16", 4, 1000),
         ("GPU", 0.5, 0.5, "float32", 1, 1000),
     ],

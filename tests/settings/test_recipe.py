@@ -145,11 +145,12 @@ def test_short_texts_are_read_as_fewer_streams(characters, batch_size):
     assert choose(characters, epochs=1)["batch_size"] == batch_size
 
 
-def test_validations_of_short_texts_are_ten_epochs_apart_and_five_in_a_run():
+def test_validations_of_short_texts_are_ten_epochs_apart_and_four_in_a_run():
     for characters, steps in [(2_048_000, None), (2_047_999, 1000), (204_800, 1000), (100_000, 488), (500, 100)]:
         assert choose(characters, epochs=100).get("validate_every") == steps
-    assert choose(1_000_000, max_steps=2_000)["validate_every"] == 400
-    assert choose(1_000_000, max_steps=50)["validate_every"] == 100
+    assert choose(1_000_000, max_steps=2_000)["validate_every"] == 500
+    assert choose(1_000_000, max_steps=1_000)["validate_every"] == 341  # 0.7 epochs
+    assert choose(100_000, max_steps=50)["validate_every"] == 100
 
 
 def test_bfloat16_is_chosen_where_the_cpu_has_it():
