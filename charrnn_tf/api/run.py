@@ -254,11 +254,12 @@ def _encode(
     text: str | Path, record: Record, unknown: str, limit_chars: int | None = None, *, encoding: str, normalize: str
 ) -> Ids:
     """The ids of a text, or of the text of a file."""
-    if isinstance(text, str) and NAME.fullmatch(text) and not _is_path(text):
+    is_path = _is_path(text)
+    if not is_path and isinstance(text, str) and NAME.fullmatch(text):
         raise ConfigError(f"there is no file {text!r}; a text that looks like a file's name can't be read")
-    if not _is_path(text):
+    if not is_path:
         check_text(text)
-    names, content = ((text,), None) if _is_path(text) else ((), str(text))
+    names, content = ((text,), None) if is_path else ((), str(text))
     return load_corpus(
         names, content=content, vocabulary=record.vocabulary, unknown=unknown, limit_chars=limit_chars, encoding=encoding,
         normalize=normalize,

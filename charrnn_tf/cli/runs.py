@@ -8,7 +8,7 @@ import click
 
 from ..files import size_of
 from ..runs import find
-from ..runs.record import CONFIG
+from ..runs.record import CONFIG, iteration
 from .options import Grouped, checkpoint_dir_option, json_option
 from .streams import print_result
 
@@ -30,7 +30,7 @@ def checkpoints(checkpoint_dir: str, as_json: bool) -> None:
         raise find.without_checkpoints(checkpoint_dir)
     best = find.best(records) if records else None
     rows = []
-    for path, record in sorted(records.items(), key=lambda item: find.iteration(item[0])):
+    for path, record in sorted(records.items(), key=lambda item: iteration(item[0])):
         try:
             date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((path / CONFIG).stat().st_mtime))
             size = size_of(path)

@@ -22,6 +22,7 @@ from ..settings.schema import ModelConfig, whole_number
 from ..text.vocabulary import Ids, Vocabulary
 from .cuts import Cuts, chooser
 from .sampling import CHUNK, check_length, read_prime, write
+from .stopping import check_stop
 
 if TYPE_CHECKING:
     from .sampling import Sampler
@@ -61,8 +62,7 @@ def sample_many(
     whole_number("num_samples", num_samples, least=1)
     cuts = Cuts.of(top_n, top_p, temperature, min_p)
     check_length(length, seed)
-    if stop == "":
-        raise ConfigError("`stop` must be a text that is not empty")
+    check_stop(stop)
     vocabulary = sampler.vocabulary
     end = _ids_as_text(vocabulary, stop)
 

@@ -23,7 +23,7 @@ from ..settings.schema import ModelConfig
 from ..text.vocabulary import ByteVocabulary, Ids, Vocabulary, normalized
 from .colours import Sample, Samples
 from .cuts import Cuts, choose, chooser
-from .stopping import Stopping
+from .stopping import Stopping, check_stop
 
 if TYPE_CHECKING:
     from .batch import Completion, Writer
@@ -235,8 +235,7 @@ class Sampler:
 
         stop: the text ends before this would appear after the prime.
         """
-        if stop is not None and (not isinstance(stop, str) or not stop):
-            raise ConfigError(f"`stop` must be a text that is not empty, got {stop!r}")
+        check_stop(stop)
         stopping = Stopping([stop] if stop else [])
         for texts in self.chunks(prime, length, seed=seed, **settings):
             stopping.add(texts[0])

@@ -2,6 +2,14 @@
 
 from collections.abc import Sequence
 
+from ..errors import ConfigError
+
+
+def check_stop(stop: object) -> None:
+    """Raise ConfigError unless a stop text is None or a text that is not empty."""
+    if stop is not None and not (isinstance(stop, str) and stop):
+        raise ConfigError(f"`stop` must be a text that is not empty, got {stop!r}")
+
 
 class Stopping:
     """Ends a text that arrives in pieces before its first stop text; withholds an end that may begin one.

@@ -23,8 +23,8 @@ from ..files import literal_prefix, sha256
 from ..machine.startup import logging_kept
 from ..network.initializers import grown
 from ..network.model import build_model, weights
-from .find import NAME, list_checkpoints
-from .record import CONFIG, INDEX, LISTS, SUMS, VARIABLES, Record, read_record, source_list, to_json
+from .find import list_checkpoints
+from .record import CONFIG, INDEX, LISTS, NAME, SUMS, VARIABLES, Record, read_record, source_list, to_json
 
 TRIAL = ".trial"  # folder of the checkpoint that `prove` writes
 GRAPH, VALUE = "_CHECKPOINTABLE_OBJECT_GRAPH", "/.ATTRIBUTES/VARIABLE_VALUE"  # keys of TensorFlow's checkpoints

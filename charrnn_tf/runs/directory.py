@@ -18,13 +18,12 @@ from .find import (
     find_record,
     holds_run,
     identity,
-    iteration,
     list_checkpoints,
     read_records,
     without_checkpoints,
 )
 from .metrics import METRICS, MetricsFile, Row, read_rows
-from .record import Record, read_record, read_versions, to_json
+from .record import Record, iteration, read_record, read_versions, to_json
 
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL}  # as some network file systems answer
 

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from ..errors import CheckpointError, reason, warn
 from .metrics import HEADER, METRICS
-from .record import CONFIG, INDEX, TRAIN_HINT, VARIABLES, Record, read_record
+from .record import CONFIG, INDEX, NAME, TRAIN_HINT, VARIABLES, Record, iteration, read_record
 
-NAME = re.compile(r"i(\d+)_l(\d+)")
 REPLACED = re.compile(r"\.(i\d+_l\d+)\.replaced")  # renamed while a new checkpoint of the same step takes its place
 LISTED = re.compile(f"{NAME.pattern}|{REPLACED.pattern}")
 LOCK = ".lock"  # locked by the run that writes to the folder; the file of a killed run remains
@@ -113,11 +112,6 @@ def best(records: Mapping[Path, Record]) -> Path:
     """The checkpoint with the lowest validation loss, the earliest of equal ones; without validation, the latest."""
     losses = {path: record.validation_loss for path, record in records.items() if record.validation_loss is not None}
     return min(losses, key=lambda path: (losses[path], iteration(path))) if losses else max(records, key=iteration)
-
-
-def iteration(path: Path) -> int:
-    """The step in a checkpoint's name."""
-    return int(NAME.search(path.name)[1])  # type: ignore[index]
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from ..text.lines import line_start
 from ..text.vocabulary import ByteVocabulary, Vocabulary
 
 FORMAT = 3
+NAME = re.compile(r"i(\d+)_l(\d+)")  # of a checkpoint
 SURROGATE = re.compile("[\ud800-\udfff]")
 CONFIG, VARIABLES, SUMS, INDEX = "config.json", "variables", "SHA256SUMS", "checkpoint"
 TRAIN_HINT = "Train one with: charrnn-tf train FILE"
@@ -122,14 +123,21 @@ def _check_values(record: Record) -> None:
         raise ConfigError(f"vocabulary has {len(record.vocabulary)} characters, the model {record.model.vocab_size}")
 
 
+def iteration(path: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(NAME.search(path.name)[1])  # type: ignore[index]
+
+
 def verify(path: Path) -> None:
     """Compare every file of a checkpoint with its sum in SHA256SUMS; raises CheckpointError for the first that differs.
 
     Files that have not changed since this process verified them are not hashed again.
     """
     if not (path / CONFIG).is_file():
-        if (path / INDEX).is_file() and (inside := [file.parent for file in path.glob(f"i*_l*/{CONFIG}")]):
-            latest = max(inside, key=lambda folder: int("0" + re.sub(r"\D.*", "", folder.name[1:])))
+        if (path / INDEX).is_file() and (
+            inside := [file.parent for file in path.glob(f"i*/{CONFIG}") if NAME.fullmatch(file.parent.name)]
+        ):
+            latest = max(inside, key=iteration)
             raise CheckpointError(f"{str(path)!r} is a run's folder; pass one of its checkpoints: {str(latest)!r}")
         raise CheckpointError(f"{str(path)!r} is not a checkpoint: it has no {CONFIG}. {TRAIN_HINT}")
     try:

@@ -95,8 +95,10 @@ def _first_prime(ids: Ids, vocabulary: Vocabulary) -> str:
     """The default prime, or the text's first word where the beginning of the text does not contain it."""
     (usual,) = TrainConfig.sample_prime
     begin = vocabulary.decode(ids[:SEARCHED])
+    if usual in begin:
+        return usual
     words = begin.split(maxsplit=1)
-    if usual in begin or not words:
+    if not words:
         return usual
     return words[0][:LONGEST_WORD] + " " * (len(words) > 1 and len(words[0]) <= LONGEST_WORD)
 
